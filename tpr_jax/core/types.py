@@ -1,0 +1,26 @@
+"""The dictionaries that travel between input, model, losses and evaluation.
+
+Batch (numpy from the pipeline, one process's rows; global `jax.Array` in the step):
+  image     uint8 [B, H, W, 3] RGB, normalised by the model on device; or float32,
+            then taken as normalised already
+  text      int32 [B, L] token ids: start, words, end, then padding (id 0)
+  ids       int32 [B] training label of the identity, 0..N-1
+  image_id  int32 [B] index of the record in the dataset
+  replaced  int32 [B] -1, or the index of a record whose picture could not be read
+            and that this example stands in for
+
+Model outputs (`models/cfam.py`), D = joint dimension, K queries of width W:
+  image, text              float32 [B, D] unit rows (class token; end-of-text token)
+  image_tokens             [B, T, D] the whole projected sequence
+  text_tokens, text_mask   [B, L, D], bool [B, L] (True up to end-of-text)
+  image_parts, text_parts  float32 [B, K, W] granularity decoder outputs
+  pair_logits              float32 [P] matcher; pair_classes [P, N + 1] identity head
+"""
+
+from typing import Any
+
+import jax
+
+Batch = dict[str, jax.Array]
+Outputs = dict[str, jax.Array]
+Params = dict[str, Any]

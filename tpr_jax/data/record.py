@@ -1,0 +1,62 @@
+"""What every dataset is to the rest of the project: records and a way to see them.
+
+A `Record` is one image with its captions; a `Dataset` is one split of one source.
+Nothing here knows about files, JAX or Grain, so input workers stay light.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+
+class DatasetError(Exception):
+  """A dataset cannot be used: says what was looked for and how to mend it."""
+
+
+class ImageError(Exception):
+  """One picture cannot be read: names the file and the reason."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+  """One image of one person, with its captions.
+
+  Attributes:
+    image: name of the image, unique within its dataset: for files the path relative
+      to the dataset's folder, for rendered people `split/identity/view`.
+    identity: the person's number exactly as the source has it (gaps allowed).
+    captions: one or more sentences that describe this image.
+    split: "train", "val" or "test".
+    source: name of the dataset the record came from.
+    truth: everything else the source knows (plain JSON values).
+  """
+
+  image: str
+  identity: int
+  captions: tuple[str, ...]
+  split: str
+  source: str = ""
+  truth: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+# load_image(record, (height, width) or None) -> uint8 RGB [h, w, 3].
+# The size is a wish: a renderer draws at that size, a file loader returns the
+# stored size. Raises ImageError. Must be picklable (workers may be processes).
+LoadImage = Callable[[Record, tuple[int, int] | None], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+  """One split of one source: its records, in the source's order, and their images."""
+
+  name: str
+  split: str
+  records: tuple[Record, ...]
+  load_image: LoadImage
+
+  @property
+  def identities(self) -> tuple[int, ...]:
+    """The distinct raw identities, sorted: position = training label."""
+    return tuple(sorted({record.identity for record in self.records}))

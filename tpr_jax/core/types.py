@@ -20,7 +20,22 @@ Model outputs (`models/cfam.py`), D = joint dimension, K queries of width W:
 from typing import Any
 
 import jax
+from flax import struct
 
 Batch = dict[str, jax.Array]
 Outputs = dict[str, jax.Array]
 Params = dict[str, Any]
+
+
+class TrainState(struct.PyTreeNode):
+  """All that a training step reads and writes; what a checkpoint's `state` holds.
+
+  Attributes:
+    step: int32 [], number of updates done.
+    params: float32 tree of the model's parameters.
+    opt_state: the optimizer's state.
+  """
+
+  step: jax.Array
+  params: Params
+  opt_state: Any

@@ -1,0 +1,178 @@
+"""Checkpoints of a run: state, data position, config and versions, through Orbax.
+
+A checkpoint at step s holds everything that the continued run needs: `state` (step,
+parameters, optimizer), `data` (the input iterator's position), `meta` (config,
+versions, step, validation scores). Written in the background and made visible by one
+rename, so a checkpoint is whole or absent. Kept: the newest few, and the best few by
+validation score.
+"""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import grain
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import (
+  AnyPreservationPolicy,
+  BestN,
+  LatestN,
+)
+
+
+class CheckpointError(Exception):
+  """A checkpoint cannot be found or does not fit the model it is restored into."""
+
+
+class Checkpoints:
+  """The checkpoints in one folder.
+
+  Args:
+    folder: made if missing.
+    keep_last: how many of the newest are kept.
+    keep_best: how many of the best by `score` are kept beside them.
+    read_only: never creates or deletes anything.
+  """
+
+  def __init__(
+    self,
+    folder: str | pathlib.Path,
+    *,
+    keep_last: int = 2,
+    keep_best: int = 1,
+    read_only: bool = False,
+  ):
+    self.folder = pathlib.Path(folder).absolute()
+    if read_only and not self.folder.is_dir():
+      raise CheckpointError(f"no checkpoints at {self.folder}: is this a run's folder?")
+    best = BestN(
+      get_metric_fn=lambda metrics: metrics["score"],
+      n=keep_best,
+      keep_checkpoints_without_metrics=False,
+    )
+    options = ocp.CheckpointManagerOptions(
+      preservation_policy=AnyPreservationPolicy([LatestN(keep_last), best]),
+      best_fn=lambda metrics: metrics["score"],
+      best_mode="max",
+      create=not read_only,
+      read_only=read_only,
+      cleanup_tmp_directories=not read_only,
+    )
+    self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+  def latest(self) -> int | None:
+    """The newest step saved, or None."""
+    return self._manager.latest_step()
+
+  def best(self) -> int | None:
+    """The step with the highest score (the latest of equals); None if none has one."""
+    scored = [(score, step) for step, score in self.scores().items()]
+    return max(scored)[1] if scored else None
+
+  def scores(self) -> dict[int, float]:
+    """step -> validation score, for the checkpoints on disk that have one."""
+    found = {}
+    for step in self._manager.all_steps():
+      metrics = self._manager.metrics(step)
+      if metrics is not None:
+        found[step] = float(metrics["score"])
+    return found
+
+  def save(
+    self,
+    step: int,
+    state: Any,
+    data: Any,
+    meta: Mapping[str, Any],
+    score: float | None = None,
+  ) -> None:
+    """Starts writing step `step`; returns once device memory has been copied.
+
+    Args:
+      state: tree of arrays.
+      data: the Grain iterator whose position belongs to this state.
+      meta: plain JSON values.
+      score: validation score, higher is better; None: kept by recency only.
+    """
+    if step in self._manager.all_steps():
+      return
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardSave(state),
+        data=grain.checkpoint.CheckpointSave(data),
+        meta=ocp.args.JsonSave(dict(meta)),
+      ),
+      metrics=None if score is None else {"score": float(score)},
+    )
+
+  def restore(self, step: int, state: Any, data: Any = None) -> tuple[Any, dict]:
+    """(state, meta) of step `step`; sets the position of `data` when given.
+
+    Args:
+      state: tree of `jax.ShapeDtypeStruct` with shardings: what to restore, and where
+        it shall live, whatever mesh it was saved from.
+
+    Raises:
+      CheckpointError: the step is not there, or trees or shapes differ.
+    """
+    if step not in self._manager.all_steps():
+      raise CheckpointError(
+        f"{self.folder} has no checkpoint of step {step}; it has"
+        f" {sorted(self._manager.all_steps())}"
+      )
+    items = {
+      "state": ocp.args.StandardRestore(state),
+      "meta": ocp.args.JsonRestore(),
+    }
+    if data is not None:
+      items["data"] = grain.checkpoint.CheckpointRestore(data)
+    try:
+      restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+    except (ValueError, KeyError, TypeError) as error:
+      raise CheckpointError(
+        f"checkpoint {self.folder / str(step)} does not fit this config: {error}"
+      ) from error
+    return restored["state"], restored["meta"]
+
+  def restore_params(self, step: int, params: Any) -> Any:
+    """Only the parameters of step `step`, for evaluation: no optimizer is read.
+
+    Args:
+      params: tree of `jax.ShapeDtypeStruct` with shardings.
+    """
+    item = {"params": params}
+    args = ocp.args.PyTreeRestore(
+      item=item,
+      restore_args=ocp.checkpoint_utils.construct_restore_args(item),
+      partial_restore=True,
+    )
+    folder = self.folder / str(step) / "state"
+    if not folder.is_dir():
+      raise CheckpointError(f"no checkpoint of step {step} in {self.folder}")
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+      try:
+        return reader.restore(folder, args=args)["params"]
+      except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+          f"checkpoint {folder} does not fit this config: {error}"
+        ) from error
+
+  def wait(self) -> None:
+    """Returns when everything started has been written; raises what went wrong."""
+    self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    self._manager.close()
+
+
+def abstract(state: Any, shardings: Any) -> Any:
+  """Shapes and dtypes of `state` with the given shardings, for `restore`."""
+  return jax.tree.map(
+    lambda leaf, sharding: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=sharding
+    ),
+    state,
+    shardings,
+  )

@@ -1,0 +1,143 @@
+"""Optimizer from config: Adam with parameter groups, L2 or decoupled decay, schedules.
+
+The field's recipe (IRRA, arXiv:2303.12501, code; spec of CFAM) is torch's Adam:
+`g + decay * w` enters the moments (L2), epsilon 1e-3 is added to sqrt(v), each group
+has its own factor on the learning rate. optax's `scale_by_adam` has the same epsilon.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from tpr_jax.core import tree
+
+# (regex on the parameter's name, factor on the learning rate, factor on the decay)
+Group = tuple[str, float, float]
+
+
+def make_schedule(
+  *,
+  lr: float,
+  steps: int,
+  steps_per_epoch: int,
+  warmup_epochs: float,
+  warmup_from: float,
+  kind: str,
+  per: str,
+) -> optax.Schedule:
+  """Linear warm-up from `warmup_from * lr`, then cosine to 0 (or constant).
+
+  Args:
+    steps: length of the run; the cosine ends there.
+    kind: "cosine" or "constant" (after the warm-up).
+    per: "step": changes every iteration; "epoch": changes at the start of each epoch
+      only, as IRRA's scheduler does.
+
+  Raises:
+    ValueError: unknown kind or per.
+  """
+  if kind not in ("cosine", "constant"):
+    raise ValueError(f"optim.schedule.kind={kind!r}: expected 'cosine' or 'constant'")
+  if per not in ("step", "epoch"):
+    raise ValueError(f"optim.schedule.per={per!r}: expected 'step' or 'epoch'")
+  warmup = warmup_epochs * steps_per_epoch
+  total = float(steps)
+
+  def schedule(step):
+    position = jnp.asarray(step, jnp.float32)
+    if per == "epoch":
+      position = jnp.floor(position / steps_per_epoch) * steps_per_epoch
+    rise = jnp.clip(position / max(warmup, 1.0), 0.0, 1.0)
+    factor = warmup_from + (1.0 - warmup_from) * rise if warmup else 1.0
+    if kind == "cosine":
+      done = jnp.clip((position - warmup) / max(total - warmup, 1.0), 0.0, 1.0)
+      decayed = 0.5 * (1.0 + jnp.cos(math.pi * done))
+      factor = jnp.where(position < warmup, factor, decayed)
+    return lr * factor
+
+  return schedule
+
+
+def group_factors(groups: Sequence[Group], name: str) -> tuple[float, float]:
+  """(learning-rate factor, decay factor): the product over all groups that match."""
+  lr, decay = 1.0, 1.0
+  for pattern, lr_factor, decay_factor in groups:
+    if re.search(pattern, name):
+      lr, decay = lr * lr_factor, decay * decay_factor
+  return lr, decay
+
+
+def _add_decay(weight_decay: float, groups: Sequence[Group]) -> Any:
+  def add(updates, params):
+    def one(name, update, param):
+      factor = weight_decay * group_factors(groups, name)[1]
+      return update + factor * param if factor else update
+
+    return tree.map_named(one, updates, params)
+
+  return optax.stateless(add)
+
+
+def _scale_groups(groups: Sequence[Group]) -> Any:
+  def scale(updates, _):
+    return tree.map_named(lambda n, u: u * group_factors(groups, n)[0], updates)
+
+  return optax.stateless(scale)
+
+
+def make_optimizer(
+  config: Mapping[str, Any], params: Any, *, steps: int, steps_per_epoch: int
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+  """(transformation, learning-rate schedule) from the `optim` part of a config.
+
+  A group whose learning-rate factor is 0 is frozen: no update, no optimizer state.
+
+  Args:
+    config: name "adam", lr, b1, b2, eps, weight_decay, decay "l2" | "decoupled",
+      clip (global norm, 0: off), groups, schedule (see `make_schedule`).
+    params: tree of arrays or shapes; only names are read.
+
+  Raises:
+    ValueError: unknown names, or a group that matches no parameter.
+  """
+  if config["name"] != "adam":
+    raise ValueError(f"optim.name={config['name']!r}: expected 'adam'")
+  if config["decay"] not in ("l2", "decoupled"):
+    raise ValueError(f"optim.decay={config['decay']!r}: expected 'l2' or 'decoupled'")
+  groups = tuple(tuple(group) for group in config["groups"])
+  for group in groups:
+    if len(group) != 3:
+      raise ValueError(
+        f"optim.groups: {group!r} is not (regex, learning-rate factor, decay factor)"
+      )
+  unused = tree.unused_rules(groups, params)
+  if unused:
+    known = ", ".join(tree.names(params)[:4])
+    raise ValueError(
+      f"optim.groups: {unused[0]!r} matches no parameter; names look like {known}"
+    )
+  schedule = make_schedule(
+    lr=config["lr"],
+    steps=steps,
+    steps_per_epoch=steps_per_epoch,
+    **dict(config["schedule"]),
+  )
+  decay = [_add_decay(config["weight_decay"], groups)] if config["weight_decay"] else []
+  adam = [optax.scale_by_adam(b1=config["b1"], b2=config["b2"], eps=config["eps"])]
+  chain = [optax.clip_by_global_norm(config["clip"])] if config["clip"] else []
+  chain += decay + adam if config["decay"] == "l2" else adam + decay
+  chain += [_scale_groups(groups), optax.scale_by_learning_rate(schedule)]
+  labels = tree.map_named(
+    lambda name, _: "train" if group_factors(groups, name)[0] else "frozen", params
+  )
+  if "frozen" not in jax.tree.leaves(labels):
+    return optax.chain(*chain), schedule
+  transform = optax.partition(
+    {"train": optax.chain(*chain), "frozen": optax.set_to_zero()}, labels
+  )
+  return transform, schedule

@@ -1,0 +1,140 @@
+"""What a run tells: a progress bar or plain lines, `metrics.jsonl`, TensorBoard.
+
+`metrics.jsonl` has one JSON object a line: {"step", "kind": "train" | "val", numbers}.
+On resume, lines after the resumed step are dropped, so steps neither repeat nor gap.
+"""
+
+import json
+import math
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Mapping
+
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+
+class RunLog:
+  """Writes one run's numbers; only `main` processes (`active`) write at all.
+
+  Args:
+    folder: the run folder; `metrics.jsonl` and `tensorboard/` are made in it.
+    first_step: the step the run (re)starts from.
+    steps: the step the run ends at.
+    examples: examples in one step, for the rate.
+    active: False for every process but the first: nothing is written or printed.
+  """
+
+  def __init__(
+    self,
+    folder: pathlib.Path,
+    *,
+    first_step: int,
+    steps: int,
+    examples: int,
+    active: bool = True,
+  ):
+    self._active = active
+    self._steps, self._examples = steps, examples
+    self._step, self._time = first_step, time.perf_counter()
+    self._started, self._first_step = self._time, first_step
+    if not active:
+      return
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "metrics.jsonl"
+    _drop_after(path, first_step)
+    self._file = path.open("a", encoding="utf-8")
+    self._board = SummaryWriter(
+      str(folder / "tensorboard"), purge_step=first_step + 1 if first_step else None
+    )
+    self._bar = None
+    if sys.stderr.isatty():
+      self._bar = tqdm(
+        total=steps, initial=first_step, unit="step", dynamic_ncols=True, leave=True
+      )
+
+  def restart_clock(self) -> None:
+    """The rate starts anew: what came before was compilation or evaluation."""
+    self._time = time.perf_counter()
+
+  def train(self, step: int, numbers: Mapping[str, float]) -> None:
+    """Logs the training numbers of the steps up to `step`."""
+    if not self._active:
+      return
+    now = time.perf_counter()
+    rate = (step - self._step) * self._examples / max(now - self._time, 1e-9)
+    self._step, self._time = step, now
+    self._record(step, "train", {**numbers, "examples_per_second": rate})
+    if self._bar is not None:
+      self._bar.update(step - self._bar.n)
+      self._bar.set_postfix_str(
+        f"loss {numbers['loss']:.4f}  lr {numbers['lr']:.2e}  {rate:.0f} examples/s"
+      )
+      return
+    left = (now - self._started) / max(step - self._first_step, 1) * (self._steps - step)
+    print(
+      f"step {step}/{self._steps}  loss {numbers['loss']:.4f}  lr {numbers['lr']:.2e}"
+      f"  {rate:.0f} examples/s  {duration(left)} left",
+      flush=True,
+    )
+
+  def validation(self, step: int, numbers: Mapping[str, float]) -> None:
+    """Logs the validation scores at `step`."""
+    self._record(step, "val", numbers)
+    scores = "  ".join(
+      f"{key} {value:.2f}" for key, value in numbers.items() if key in ("R1", "mAP")
+    )
+    self.say(f"step {step}: validation {scores}")
+
+  def say(self, text: str) -> None:
+    """Prints a line without breaking the progress bar."""
+    if not self._active:
+      return
+    if self._bar is not None:
+      self._bar.write(text)
+    else:
+      print(text, flush=True)
+
+  def _record(self, step: int, kind: str, numbers: Mapping[str, float]) -> None:
+    if not self._active:
+      return
+    line = {"step": step, "kind": kind, **numbers}
+    self._file.write(json.dumps(line) + "\n")
+    self._file.flush()
+    for key, value in numbers.items():
+      if isinstance(value, (int, float)) and math.isfinite(value):
+        self._board.add_scalar(f"{kind}/{key}", value, step)
+
+  def close(self) -> None:
+    if not self._active:
+      return
+    if self._bar is not None:
+      self._bar.close()
+    self._file.close()
+    self._board.close()
+
+
+def _drop_after(path: pathlib.Path, step: int) -> None:
+  """Keeps the whole lines of `path` up to `step` (a kill can cut the last line)."""
+  if not path.exists():
+    return
+  kept = []
+  for line in path.read_text(encoding="utf-8").splitlines():
+    try:
+      if json.loads(line)["step"] <= step:
+        kept.append(line)
+    except (ValueError, KeyError, TypeError):
+      break
+  partial = path.with_suffix(".tmp")
+  partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+  os.replace(partial, path)
+
+
+def duration(seconds: float) -> str:
+  """75 -> "1:15"; 3675 -> "1:01:15"."""
+  whole = max(round(seconds), 0)
+  hours, rest = divmod(whole, 3600)
+  minutes, secs = divmod(rest, 60)
+  return f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes}:{secs:02d}"

@@ -1,0 +1,134 @@
+r"""CFAM (UFineBench, CVPR 2024): global and part-wise SDM, matching, identity.
+
+  python -m tpr_jax.main --config=configs/cfam.py
+    the embedded run: small towers on rendered people, minutes on two CPU cores
+  python -m tpr_jax.main --config=configs/cfam.py:ufine6926 --config.data.root=DIR
+    the paper's recipe; also :cuhk_pedes, :icfg_pedes, :rstpreid
+  options after the name: variant=L/14 | B/16 | B/32 | tiny, overfit=True
+
+The ablation of the paper (rows of its Table 4), by overrides:
+  InfoNCE   --config.losses.infonce=1 --config.losses.sdm=0 --config.losses.sdm_local=0
+            --config.losses.matching=0 --config.losses.identity=0
+  + L_gs    --config.losses.sdm_local=0 --config.losses.matching=0
+            --config.losses.identity=0
+  + L_ls    --config.losses.matching=0 --config.losses.identity=0
+  + L_m     --config.losses.identity=0
+  + L_cid   the default
+"""
+
+from configs import common
+from ml_collections import ConfigDict
+
+NAMES = ("rendered", "cuhk_pedes", "icfg_pedes", "rstpreid", "ufine6926")
+
+
+def get_config(arg=None):
+  arg = common.parse(arg, NAMES, variant="", overfit=False)
+  embedded = arg.name == "rendered"
+  variant = arg.variant or ("tiny" if embedded else "B/16")
+  tiny = variant == "tiny"
+
+  c = ConfigDict()
+  c.name = "cfam"
+  c.seed = 0
+  c.dtype = "auto"  # compute: bfloat16 on accelerators, float32 on CPU
+  c.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))
+  c.shardings = ((".*", "replicate"),)  # first regex that matches; "fsdp" splits
+
+  c.data = common.data(arg.name, size=(96, 40) if tiny else (384, 128))
+  c.text = ConfigDict(dict(tokenizer="instant", length=168))
+  c.text.mask_rate = 0.15  # text augmentation: share of tokens, then of those:
+  c.text.mask_split = (0.8, 0.1, 0.1)  # mask token, random token, kept
+
+  # model.variant names the towers' sizes; every size is a field once resolved.
+  c.model = ConfigDict(dict(name="cfam", variant=variant))
+  c.model.image_size = (96, 40) if tiny else (384, 128)
+  c.model.decoder = ConfigDict(dict(queries=16, layers=2, width=512, heads=8))
+  c.model.matcher = ConfigDict(dict(layers=2, heads=8))
+  c.model.remat = False  # recompute activations in the backward pass: less memory
+
+  c.losses = ConfigDict(
+    dict(infonce=0.0, sdm=1.0, sdm_local=1.0, matching=1.0, identity=1.0)
+  )
+  c.objective = ConfigDict()
+  c.objective.temperature = 0.02
+  c.objective.learn_temperature = False
+  c.objective.soft_labels = False  # SDM: same identity, other image counts 0.3
+  c.objective.negatives = "local"  # hard negatives by the "local" or "global" cosine
+  c.objective.exclude = "identity"  # negatives never of the same "identity" | "pair"
+  c.objective.identity = "fused"  # L_cid: "fused" pairs, or IRRA's "shared" classifier
+
+  # Adam with L2, IRRA's epsilon; pretrained towers 1x, new modules 5x, biases 2x.
+  c.optim = ConfigDict(dict(name="adam", lr=1e-5, b1=0.9, b2=0.999, eps=1e-3))
+  c.optim.weight_decay = 4e-5
+  c.optim.decay = "l2"
+  c.optim.clip = 0.0
+  c.optim.groups = (("^(?!visual/|textual/)", 5.0, 1.0), ("bias$", 2.0, 0.0))
+  c.optim.schedule = ConfigDict(
+    dict(kind="cosine", per="step", warmup_epochs=5.0, warmup_from=0.1)
+  )
+
+  c.train = ConfigDict(dict(epochs=60.0, steps=0))  # steps > 0 wins
+  c.train.log_every = 50
+  c.train.eval_every = 1.0  # epochs between validations (and checkpoints)
+  c.train.select = "R1"  # validation score that picks the checkpoint
+  c.train.keep_last = 2
+  c.train.keep_best = 1
+
+  c.eval = ConfigDict(dict(batch=128, msd_variant="paper"))
+  c.evals = ConfigDict(dict(test=common.evaluation("test")))
+
+  if not embedded:
+    c.data.options = ConfigDict(dict(captions="captions"))
+    if arg.name in ("icfg_pedes", "ufine6926"):  # published without a val split
+      c.data.val, c.data.val_share = "", 0.05
+    if tiny:
+      _from_scratch(c)
+  else:
+    _from_scratch(c)
+    _embedded(c)
+  if arg.overfit:
+    _overfit(c)
+  return c
+
+
+def _from_scratch(c):
+  """Small towers without pretrained weights: their own tokenizer, width and rates."""
+  c.text.tokenizer = "people"
+  c.model.decoder = ConfigDict(dict(queries=8, layers=1, width=128, heads=4))
+  c.model.matcher = ConfigDict(dict(layers=1, heads=4))
+  c.data.image = "resize(96,40)|flip(0.5)|pad_crop(4)|erase(0.3)"
+  c.optim.lr, c.optim.eps, c.optim.clip = 1e-3, 1e-8, 1.0
+  c.optim.groups = (("bias$", 1.0, 0.0),)
+  c.data.cache_mb = 1024
+
+
+def _embedded(c):
+  """Rendered people: trained in minutes, tested on identities never seen."""
+  c.data.options = ConfigDict(
+    dict(size="quick", identities=3000, views=2, granularity=("fine", "coarse"))
+  )
+  c.data.val_options = ConfigDict(dict(identities=100, granularity=("fine",)))
+  c.data.image = "resize(96,40)|pad_crop(4)|erase(0.3)"
+  c.data.batch = 128
+  c.train.steps, c.train.eval_every, c.train.log_every = 600, 3.0, 20
+  c.optim.schedule.warmup_epochs = 0.5
+  test = dict(identities=200, views=2)
+  c.evals = ConfigDict(
+    dict(
+      fine=common.evaluation(
+        "test", **test, granularity=("fine",), group_by="twin_group"
+      ),
+      coarse=common.evaluation(
+        "test", **test, granularity=("coarse",), group_by="twin_group"
+      ),
+    )
+  )
+
+
+def _overfit(c):
+  """Can the model fit what it sees? No augmentation, no selection, scored on train."""
+  c.data.val, c.data.val_share = "", 0.0
+  c.data.image, c.text.mask_rate = c.data.eval_image, 0.0
+  c.train.epochs = 200.0
+  c.evals.train = common.evaluation("train", note="training pairs: fit, not skill")

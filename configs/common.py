@@ -1,0 +1,95 @@
+"""Fragments and argument parsing shared by the configs."""
+
+import ast
+import difflib
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from ml_collections import ConfigDict
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+  """' Did you mean ...?' where something is close, and always the whole list."""
+  close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+  guess = f" Did you mean {close[0]!r}?" if close else ""
+  return f"{guess} Known: {', '.join(known)}."
+
+
+def parse(arg: str | None, names: Sequence[str], **options: Any) -> SimpleNamespace:
+  """Reads what follows the colon of `--config=FILE.py:NAME,option=value,...`.
+
+  Args:
+    arg: that text, or None.
+    names: what the first word may be; the first of them is the default.
+    options: option name -> default; a value given is converted to the default's type.
+
+  Returns:
+    Namespace with `name` and every option.
+
+  Raises:
+    ValueError: an unknown name or option, or a value of the wrong type.
+  """
+  found = dict(options, name=names[0])
+  for position, part in enumerate(filter(None, (arg or "").split(","))):
+    key, equals, text = (piece.strip() for piece in part.partition("="))
+    if not equals:
+      if position or key not in names:
+        raise ValueError(f"config: unknown name {key!r}.{nearest(key, names)}")
+      found["name"] = key
+      continue
+    if key not in options:
+      raise ValueError(f"config: unknown option {key!r}.{nearest(key, tuple(options))}")
+    found[key] = _convert(key, text, options[key])
+  return SimpleNamespace(**found)
+
+
+def _convert(key: str, text: str, default: Any) -> Any:
+  if isinstance(default, str):
+    return text
+  try:
+    value = ast.literal_eval(text.capitalize() if text in ("true", "false") else text)
+  except (ValueError, SyntaxError):
+    value = text
+  if isinstance(default, float) and isinstance(value, int):
+    value = float(value)
+  if type(value) is not type(default):
+    kind = type(default).__name__
+    raise ValueError(f"config: {key}={text}: expected a {kind}, for example {default}")
+  return value
+
+
+def data(name: str, *, size: tuple[int, int], train: bool = True) -> ConfigDict:
+  """Input of one dataset at `size`; `options` go to the dataset's own loader."""
+  height, width = size
+  augment = "|flip(0.5)|pad_crop(10)|erase(0.5)" if train else ""
+  return ConfigDict(
+    dict(
+      name=name,
+      root="",
+      train="train",  # name of the split trained on
+      val="val",  # "": val_share of the training identities are held out
+      val_share=0.0,  # 0 with val="": no validation, the last checkpoint is reported
+      options=ConfigDict(),  # for the loader (tpr_jax/data/sources)
+      val_options=ConfigDict(),  # the same, where validation differs from training
+      image=f"resize({height},{width}){augment}",
+      eval_image=f"resize({height},{width})",
+      batch=64,  # global: over all devices and processes
+      sampler="random",  # "random" captions, or "identity": P x instances
+      instances=4,
+      threads=2,
+      workers=0,  # processes instead of threads, for slow decoders
+      cache_mb=0,  # resized pictures kept in memory
+    )
+  )
+
+
+def evaluation(split: str, **options: Any) -> ConfigDict:
+  """One entry of `config.evals`: a split, with the loader options it changes.
+
+  `name` and `root` may name another dataset: cross-domain transfer. `group_by` names
+  a truth field of the records by which the queries are also reported apart.
+  """
+  entry = dict(name="", root="", split=split, group_by="", i2t=False, note="")
+  entry.update({key: options.pop(key) for key in list(options) if key in entry})
+  return ConfigDict(dict(entry, options=ConfigDict(options)))

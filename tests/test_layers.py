@@ -1,0 +1,83 @@
+"""The layer rule: a file imports its own folder and lower layers, nothing else."""
+
+import ast
+import pathlib
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+LAYER = dict(
+  core=0,
+  ops=1,
+  losses=2,
+  metrics=2,
+  models=2,
+  data=2,
+  config=2,
+  objectives=3,
+  optim=3,
+  checkpoints=3,
+  run_log=3,
+  train=4,
+  evaluate=4,
+  report=5,
+  data_modes=5,
+  experiment=6,
+  main=7,
+)
+
+
+def imports(path: pathlib.Path):
+  """(imported module below tpr_jax, source text) of each import in a file."""
+  for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tpr_jax"):
+      for alias in node.names:
+        yield (f"{node.module}.{alias.name}").split(".")[1]
+    if isinstance(node, ast.Import):
+      for alias in node.names:
+        if alias.name.startswith("tpr_jax."):
+          yield alias.name.split(".")[1]
+
+
+def files():
+  found = [p for p in (ROOT / "tpr_jax").rglob("*.py") if p.name != "__init__.py"]
+  assert len(found) > 30
+  return found
+
+
+def test_imports_point_down():
+  for path in files():
+    me = path.relative_to(ROOT / "tpr_jax").with_suffix("").parts[0]
+    for dependency in imports(path):
+      assert dependency == me or LAYER[dependency] < LAYER[me], f"{path}: {dependency}"
+
+
+def test_losses_and_data_stay_apart():
+  for path in files():
+    me = path.relative_to(ROOT / "tpr_jax").with_suffix("").parts[0]
+    text = path.read_text(encoding="utf-8")
+    if me == "data":
+      assert "import jax" not in text and "from jax" not in text, path
+      assert not set(imports(path)) - {"data"}, path
+    if me in ("losses", "models"):
+      allowed = {"core", me} | ({"ops"} if me == "models" else set())
+      assert set(imports(path)) <= allowed, path
+
+
+def test_init_files_are_empty():
+  for path in (ROOT / "tpr_jax").rglob("__init__.py"):
+    assert path.read_text() == "", path
+
+
+def test_core_needs_neither_torch_nor_tensorflow():
+  for path in files():
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = {
+      alias.name.split(".")[0]
+      for node in ast.walk(tree)
+      if isinstance(node, ast.Import)
+      for alias in node.names
+    } | {
+      (node.module or "").split(".")[0]
+      for node in ast.walk(tree)
+      if isinstance(node, ast.ImportFrom)
+    }
+    assert not names & {"torch", "tensorflow"}, path

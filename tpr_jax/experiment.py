@@ -1,0 +1,360 @@
+"""One experiment: everything that a config names, built once and put together."""
+
+import json
+import os
+import pathlib
+import platform
+import sys
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from tpr_jax import checkpoints as ckpt
+from tpr_jax import config as configs
+from tpr_jax import evaluate, objectives, optim, train
+from tpr_jax.core import sharding, tree
+from tpr_jax.data import build as data_build
+from tpr_jax.data import pipeline, tokenizer, transforms
+from tpr_jax.data.record import Dataset
+from tpr_jax.models import build as model_build
+from tpr_jax.report import report, tables
+from tpr_jax.run_log import RunLog, duration
+
+_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+class RunError(Exception):
+  """A run folder cannot be used as asked: says what it holds and what to do."""
+
+
+def _write_json(path: pathlib.Path, value: Any) -> None:
+  partial = path.with_suffix(".tmp")
+  partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+  os.replace(partial, path)
+
+
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
+  return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+class Experiment:
+  """A config and its run folder.
+
+  Args:
+    config: a locked config (configs/cfam.py).
+    folder: the run folder; made by `train` when missing.
+  """
+
+  def __init__(self, config: ConfigDict, folder: pathlib.Path):
+    self.config, self.folder = config, folder
+    self.active = jax.process_index() == 0
+    self.mesh = sharding.make_mesh(config.mesh)
+    self.tokenizer = tokenizer.build(config.text.tokenizer)
+    self._encoder: evaluate.Encoder | None = None
+
+  # --- data ---------------------------------------------------------------------
+
+  def training_data(self) -> tuple[Dataset, Dataset | None]:
+    """(train, val): val is the named split, or held-out identities, or None."""
+    data = self.config.data
+    options = data.options.to_dict()
+    whole = data_build.dataset(data.name, data.root, data.train, options)
+    if data.val:
+      changed = {**options, **data.val_options.to_dict()}
+      return whole, data_build.dataset(data.name, data.root, data.val, changed)
+    if data.val_share:
+      return data_build.hold_out(whole, data.val_share, data.val_seed)
+    return whole, None
+
+  def eval_data(self, name: str) -> Dataset:
+    """The dataset of one entry of `config.evals`."""
+    entry, data = self.config.evals[name], self.config.data
+    options = entry.options.to_dict()
+    if not entry.name or entry.name == data.name:
+      options = {**data.options.to_dict(), **options}
+    return data_build.dataset(
+      entry.name or data.name, entry.root or data.root, entry.split, options
+    )
+
+  # --- model --------------------------------------------------------------------
+
+  def model(self, num_classes: int) -> Any:
+    """The Flax module with the heads that the active losses need."""
+    config = self.config
+    dtype = config.dtype
+    if dtype == "auto":
+      dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return model_build.build(
+      config.model.to_dict(),
+      vocab_size=self.tokenizer.vocab_size,
+      text_length=config.text.length,
+      num_classes=num_classes,
+      heads=objectives.heads(config.losses, config.objective),
+      learn_scale=config.objective.learn_temperature,
+      temperature=config.objective.temperature,
+      dtype=dtype,
+    )
+
+  def _init_fn(self, model: Any) -> Any:
+    height, width = self.config.model.image_size
+    image = jnp.zeros((2, height, width, 3), jnp.uint8)
+    text = jnp.full((2, self.config.text.length), self.tokenizer.end_id, jnp.int32)
+    return lambda key: model.init(key, image, text)["params"]
+
+  def _evaluate(
+    self, model: Any, params: Any, dataset: Dataset
+  ) -> evaluate.Features:
+    if self._encoder is None:
+      self._encoder = evaluate.Encoder(model, self.mesh)
+    data = self.config.data
+    return self._encoder(
+      params,
+      dataset,
+      tokenizer=self.tokenizer,
+      pipe=transforms.build(data.eval_image),
+      length=self.config.text.length,
+      batch=self.config.eval.batch,
+      threads=data.threads,
+    )
+
+  def _validator(self, model: Any, val: Dataset | None) -> Any:
+    if val is None:
+      return None
+
+    def validate(params: Any) -> Mapping[str, float]:
+      features = self._evaluate(model, params, val)
+      return evaluate.score(features, val, mesh=self.mesh).scores["t2i"]
+
+    return validate
+
+  # --- training -----------------------------------------------------------------
+
+  def train(self) -> None:
+    """Trains (or resumes), then evaluates the selected checkpoint and reports."""
+    config, started = self.config, time.time()
+    self._claim_folder()
+    train_set, val_set = self.training_data()
+    self._announce(train_set, val_set)
+    data = config.data
+    if data.batch % (sharding.batch_shards(self.mesh) * jax.process_count()):
+      raise configs.ConfigError(
+        f"data.batch={data.batch} cannot be split evenly over"
+        f" {sharding.batch_shards(self.mesh)} devices"
+      )
+    batches = pipeline.train_iterator(
+      train_set,
+      self.tokenizer,
+      pipe=transforms.build(data.image),
+      length=config.text.length,
+      batch=data.batch,
+      seed=config.seed,
+      sampler=data.sampler,
+      instances=data.instances,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+      threads=data.threads,
+      workers=data.workers,
+      cache_mb=data.cache_mb,
+    )
+    per_epoch = max(batches.examples // data.batch, 1)
+    steps = config.train.steps or round(config.train.epochs * per_epoch)
+    model = self.model(len(train_set.identities))
+    init_fn = self._init_fn(model)
+    shapes = jax.eval_shape(init_fn, jax.random.key(0))
+    tx, schedule = optim.make_optimizer(
+      config.optim, shapes, steps=steps, steps_per_epoch=per_epoch
+    )
+    loss_fn = objectives.make_loss_fn(
+      model,
+      config.losses,
+      config.objective,
+      mask_rate=config.text.mask_rate,
+      mask_split=config.text.mask_split,
+      special=self._special(),
+    )
+    state, state_sh = train.init_state(
+      init_fn, tx, self.mesh, config.shardings, config.seed
+    )
+    saved = ckpt.Checkpoints(
+      self.folder / "checkpoints",
+      keep_last=config.train.keep_last,
+      keep_best=config.train.keep_best,
+    )
+    run = self._run_record(shapes, len(train_set.identities), started)
+    if saved.latest() is not None:
+      state, meta = saved.restore(
+        saved.latest(), ckpt.abstract(state, state_sh), batches
+      )
+      self.say(f"Resuming after step {meta['step']} of {steps}.")
+      self._compare_versions(meta["versions"], run["versions"])
+    log = RunLog(
+      self.folder,
+      first_step=int(state.step),
+      steps=steps,
+      examples=data.batch,
+      active=self.active,
+    )
+    self.say(
+      f"Training {tree.count(shapes):,} parameters for {steps:,} steps of"
+      f" {data.batch} ({per_epoch:,} steps an epoch) on {jax.device_count()}"
+      f" {jax.devices()[0].platform} device(s)."
+    )
+    eval_every = max(round(config.train.eval_every * per_epoch), 1)
+    try:
+      state = train.fit(
+        state=state,
+        train_step=train.make_train_step(loss_fn, tx, schedule, self.mesh, state_sh),
+        batches=batches,
+        mesh=self.mesh,
+        seed=config.seed,
+        steps=steps,
+        log=log,
+        log_every=config.train.log_every,
+        checkpoints=saved,
+        save_every=eval_every,
+        meta={"config": configs.plain(config), "versions": run["versions"]},
+        validate=self._validator(model, val_set),
+        eval_every=eval_every,
+        select=config.train.select,
+      )
+    finally:
+      log.close()
+      saved.close()
+      run["broken_images"] = dict(batches.broken)
+      run["seconds"]["train"] = run["seconds"].get("train", 0) + time.time() - started
+      if self.active:
+        _write_json(self.folder / "run.json", run)
+    if batches.broken:
+      self.say(f"{len(batches.broken)} pictures could not be read; see run.json.")
+    self.evaluate()
+
+  def _special(self) -> dict[str, int]:
+    t = self.tokenizer
+    return dict(
+      start_id=t.start_id,
+      end_id=t.end_id,
+      mask_id=t.mask_id,
+      pad_id=t.pad_id,
+      vocab_size=t.vocab_size,
+    )
+
+  def _claim_folder(self) -> None:
+    """Writes config.json, or checks that the one there is this config."""
+    path = self.folder / "config.json"
+    new = configs.plain(self.config)
+    if path.exists():
+      changed = configs.differences(_read_json(path), new)
+      if changed:
+        listed = "\n  ".join(changed)
+        raise RunError(
+          f"{self.folder} holds a run with another config (there -> asked):\n  {listed}"
+          "\nGive another folder with --run=DIR, or the same config to resume."
+        )
+    elif self.active:
+      self.folder.mkdir(parents=True, exist_ok=True)
+      _write_json(path, new)
+
+  def _announce(self, train_set: Dataset, val_set: Dataset | None) -> None:
+    length = self.config.text.length
+    for dataset in filter(None, (train_set, val_set)):
+      captions = sum(len(record.captions) for record in dataset.records)
+      self.say(
+        f"{dataset.name}/{dataset.split}: {len(dataset.records):,} images,"
+        f" {captions:,} captions, {len(dataset.identities):,} identities"
+      )
+      self.say("  " + pipeline.caption_report(dataset, self.tokenizer, length))
+
+  def _run_record(self, shapes: Any, num_classes: int, started: float) -> dict:
+    run = _read_json(self.folder / "run.json")
+    versions = {"python": platform.python_version()}
+    versions |= {name: metadata.version(name) for name in _LIBRARIES}
+    run.update(
+      command=" ".join([pathlib.Path(sys.executable).name, "-m tpr_jax.main"])
+      + "".join(f" {argument}" for argument in sys.argv[1:]),
+      seed=self.config.seed,
+      versions=versions,
+      devices=[f"{d.platform}:{d.device_kind}" for d in jax.devices()],
+      parameters=tree.count(shapes),
+      num_classes=num_classes,
+    )
+    run.setdefault("started", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)))
+    run.setdefault("seconds", {})
+    return run
+
+  def _compare_versions(self, old: Mapping[str, str], new: Mapping[str, str]) -> None:
+    changed = [f"{k} {old.get(k)} -> {v}" for k, v in new.items() if old.get(k) != v]
+    if changed:
+      self.say(f"Versions changed since the checkpoint: {', '.join(changed)}.")
+
+  # --- evaluation ---------------------------------------------------------------
+
+  def evaluate(self) -> None:
+    """Scores every entry of `config.evals` with the selected checkpoint; reports."""
+    started = time.time()
+    run = _read_json(self.folder / "run.json")
+    if "num_classes" not in run:
+      raise RunError(f"{self.folder} has no run.json: has this run been trained?")
+    saved = ckpt.Checkpoints(self.folder / "checkpoints", read_only=True)
+    best, latest = saved.best(), saved.latest()
+    if latest is None:
+      raise RunError(f"{self.folder}: no checkpoint to evaluate")
+    step = latest if best is None else best
+    select = self.config.train.select
+    selection = (
+      f"best validation {select} ({saved.scores()[best]:.2f})"
+      if best is not None
+      else "last step (no validation split)"
+    )
+    model = self.model(run["num_classes"])
+    shapes = jax.eval_shape(self._init_fn(model), jax.random.key(0))
+    params_sh = sharding.state_shardings(shapes, self.mesh, self.config.shardings)
+    params = saved.restore_params(step, ckpt.abstract(shapes, params_sh))
+    saved.close()
+    self.say(f"Evaluating step {step}: {selection}.")
+    results = {"selected_step": step, "selection": selection, "evals": {}}
+    datasets = {}
+    (self.folder / "rankings").mkdir(exist_ok=True)
+    for name, entry in self.config.evals.items():
+      dataset = datasets[name] = self.eval_data(name)
+      self.say(
+        f"  {name}: "
+        + pipeline.caption_report(dataset, self.tokenizer, self.config.text.length)
+      )
+      features = self._evaluate(model, params, dataset)
+      found = evaluate.score(
+        features,
+        dataset,
+        i2t=entry.i2t,
+        group_by=entry.group_by,
+        msd_variant=self.config.eval.msd_variant,
+        mesh=self.mesh,
+      )
+      results["evals"][name] = {**found.scores, "note": entry.note}
+      if self.active:
+        np.savez_compressed(self.folder / "rankings" / f"{name}.npz", **found.rankings)
+    run["seconds"]["evaluate"] = time.time() - started
+    run["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    if not self.active:
+      return
+    _write_json(self.folder / "results.json", results)
+    _write_json(self.folder / "run.json", run)
+    self.say("\n" + tables.results_table(results))
+    self.report(datasets)
+
+  def report(self, datasets: Mapping[str, Dataset] | None = None) -> None:
+    """Writes report.html and its pictures from the files of the run folder."""
+    if datasets is None:
+      datasets = {name: self.eval_data(name) for name in self.config.evals}
+    started = time.time()
+    page = report.write(self.folder, datasets)
+    self.say(f"\nReport: {page} ({duration(time.time() - started)} to draw)")
+
+  def say(self, text: str) -> None:
+    if self.active:
+      print(text, flush=True)

@@ -1,0 +1,168 @@
+r"""Entry point: `python -m tpr_jax.main --config=configs/cfam.py`.
+
+Modes (`--mode`):
+  train    trains (the same command again resumes), evaluates the selected checkpoint
+           on the test entries of the config and writes the report
+  eval     scores a trained run again: the same `--config`, or `--run=DIR` alone
+  report   writes the report of a run again, from its files
+  check    examines a dataset: missing, broken and doubtful files, counts, statistics
+  write    writes the config's dataset to `--out` as JPEG + JSON (UFine6926 layout)
+  archive  writes it to `--out` as ArrayRecord, read back with `--config.data.name=archive`
+"""
+
+import os
+import pathlib
+import signal
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from tpr_jax import config as configs
+
+MODES = ("train", "eval", "report", "check", "write", "archive")
+
+_CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "Config file and its argument: configs/cfam.py:NAME,option=value."
+)
+_MODE = flags.DEFINE_enum("mode", "train", MODES, "What to do (see above).")
+_RUN = flags.DEFINE_string(
+  "run", None, "Run folder. Default: runs/NAME, NAME made from the config."
+)
+_OUT = flags.DEFINE_string("out", None, "Folder to write to (modes write, archive).")
+_DISTRIBUTED = flags.DEFINE_bool(
+  "distributed", False, "Join a multi-process run described by the cluster's variables."
+)
+
+
+def _config_value(argv: list[str]) -> str | None:
+  """The raw `--config` value, before flags are parsed."""
+  for position, word in enumerate(argv):
+    name, equals, value = word.partition("=")
+    if name in ("--config", "-config"):
+      return value if equals else next(iter(argv[position + 1 :]), None)
+  return None
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+  """absl's parser with a resolved config path, and errors without a traceback."""
+  try:
+    configs.expose_shipped()
+    value = _config_value(argv)
+    if value is not None:
+      path = configs.resolve(value)
+      argv = [word.replace(value, path) if "config" in word or word == value else word
+              for word in argv]  # fmt: skip
+    return app.parse_flags_with_usage(argv)
+  except (configs.ConfigError, AttributeError, KeyError, ValueError) as error:
+    message = str(error.args[0] if error.args else error).strip("'\"")
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _base_config(value: str):
+  """The config before overrides."""
+  import importlib.util
+
+  path, _, argument = configs.resolve(value).partition(":")
+  spec = importlib.util.spec_from_file_location("base_config", path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(argument) if argument else module.get_config()
+
+
+def _config_and_folder():
+  """(locked config, run folder) from --config and --run.
+
+  Raises:
+    ConfigError: neither is given, or training without --config.
+  """
+  value = _config_value(sys.argv)
+  folder = pathlib.Path(_RUN.value) if _RUN.value else None
+  if value is None:
+    if folder is None or _MODE.value not in ("eval", "report"):
+      raise configs.ConfigError(
+        f"--mode={_MODE.value} needs --config, for example --config=configs/cfam.py"
+        + ("" if folder else "; eval and report also take --run=DIR alone")
+      )
+    return configs.load(folder / "config.json"), folder
+  config = _CONFIG.value.lock()
+  if folder is None:
+    name = configs.run_name(
+      value, configs.plain(config), configs.plain(_base_config(value))
+    )
+    folder = pathlib.Path("runs") / name
+  return config, folder
+
+
+def _experiment():
+  import jax
+
+  from tpr_jax import experiment
+
+  if _DISTRIBUTED.value:
+    jax.distributed.initialize()
+  return experiment.Experiment(*_config_and_folder())
+
+
+def _data_mode(mode: str) -> int:
+  from tpr_jax import data_modes
+
+  config, _ = _config_and_folder()
+  if mode == "check":
+    return data_modes.check(config)
+  if not _OUT.value:
+    raise configs.ConfigError(f"--mode={mode} needs --out=DIR, the folder to write to")
+  return {"write": data_modes.write, "archive": data_modes.archive}[mode](
+    config, pathlib.Path(_OUT.value)
+  )
+
+
+def _dispatch() -> int:
+  mode = _MODE.value
+  if mode in ("check", "write", "archive"):
+    return _data_mode(mode)
+  experiment = _experiment()
+  {"train": experiment.train, "eval": experiment.evaluate, "report": experiment.report}[
+    mode
+  ]()
+  return 0
+
+
+def _known_errors() -> tuple[type[Exception], ...]:
+  """Errors that are meant for people: shown without a traceback."""
+  from tpr_jax.data.record import DatasetError, ImageError
+
+  found = [configs.ConfigError, DatasetError, ImageError]
+  if "tpr_jax.experiment" in sys.modules:
+    from tpr_jax import checkpoints, evaluate, experiment, train
+
+    found += [checkpoints.CheckpointError, experiment.RunError]
+    found += [evaluate.EvaluationError, train.NonFiniteLoss, train.Interrupted]
+  return tuple(found)
+
+
+def main(_) -> None:
+  # Orbax, Grain and TFDS tell their inner life through absl; people want the run's.
+  if "TPR_JAX_VERBOSE" not in os.environ:
+    logging.set_verbosity(logging.ERROR)
+  try:
+    status = _dispatch()
+  except KeyboardInterrupt:
+    print("interrupted", file=sys.stderr)
+    status = 128 + signal.SIGINT
+  except Exception as error:
+    if not isinstance(error, _known_errors()):
+      raise
+    signum = getattr(error, "signum", None)
+    if signum is None:
+      print(f"error: {error}", file=sys.stderr)
+      status = 1
+    else:
+      print(f"{error}; the same command continues from there.", file=sys.stderr)
+      status = 128 + signum
+  sys.exit(status)
+
+
+if __name__ == "__main__":
+  app.run(main, flags_parser=_parse_flags)

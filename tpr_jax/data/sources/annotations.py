@@ -1,0 +1,295 @@
+"""Annotation files of person datasets: reading, checking, and saying what is missing.
+
+The five published sets differ in names only (a `Layout` each), so their JSON is read
+here, once. A record of the JSON becomes a `Record`: `image` is the path below the
+set's folder, `identity` and `split` are as written, and every key without a place of
+its own goes to `truth`.
+"""
+
+import dataclasses
+import difflib
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tpr_jax.data.images import FileImages
+from tpr_jax.data.record import Dataset, DatasetError, Record
+
+SPLITS = ("train", "val", "test")
+# Word lists that some sets carry beside the captions: derived, and large in memory.
+_DERIVED = ("processed_tokens",)
+_RENDERED_COMMAND = "python -m tpr_jax.main --config=configs/cfam.py"
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """Where one published set lies on disk and how it is obtained.
+
+  Attributes:
+    name: its name in the SOURCES table.
+    folder: sub-folder of the data root; also how the authors write the set's name.
+    annotations: accepted names of the JSON file; a pattern such as "*.json" is
+      allowed. Exactly one file may match, unless the user chooses.
+    images: sub-folder that the paths in the JSON start from; "" is `folder` itself.
+    example: one path as the JSON has it, for the tree shown to people.
+    paper: the publication that released it.
+    request: official page where the authors' terms and form are found.
+    image_key: the JSON key of the image path.
+  """
+
+  name: str
+  folder: str
+  annotations: tuple[str, ...]
+  images: str
+  example: str
+  paper: str
+  request: str
+  image_key: str = "file_path"
+
+
+class Problem(ValueError):
+  """One record is wrong: key, what was found, what was expected."""
+
+
+def load(
+  layout: Layout,
+  root: str | os.PathLike,
+  split: str,
+  *,
+  annotations: str | None = None,
+  captions: str = "captions",
+) -> Dataset:
+  """One split of a published set.
+
+  Args:
+    layout: the set's names.
+    root: the data root, a folder that holds `layout.folder`.
+    split: "train", "val" or "test".
+    annotations: which JSON file of the folder to read; needed when several match.
+    captions: the JSON key that holds the captions; other keys go to `truth`.
+
+  Raises:
+    DatasetError: the set is not there, its JSON is broken or of another shape, or it
+      holds no such split.
+  """
+  path = find_annotations(layout, root, annotations)
+  records = []
+  problems = []
+  for number, entry in enumerate(read_json(path)):
+    try:
+      records.append(_record(layout, entry, captions))
+    except Problem as problem:
+      problems.append((f"record {number}", problem))
+  raise_problems(path, problems)
+  folder = pathlib.Path(root, layout.folder)
+  return one_split(layout.name, split, records, FileImages(str(folder)), path)
+
+
+def one_split(
+  name: str, split: str, records: Iterable[Record], load_image, path
+) -> Dataset:
+  """The records of one split as a Dataset; DatasetError naming the splits there are."""
+  records = tuple(records)
+  chosen = tuple(record for record in records if record.split == split)
+  if not chosen:
+    counts = {s: sum(r.split == s for r in records) for s in SPLITS}
+    there = ", ".join(f"{s} ({n:,} images)" for s, n in counts.items() if n) or "none"
+    hint = ""
+    if split == "val" and counts["train"]:
+      hint = (
+        "; for validation set aside a share of the training identities: "
+        "tpr_jax.data.build.hold_out"
+      )
+    raise DatasetError(f"{name} has no split {split!r}: {path} has {there}{hint}")
+  return Dataset(name, split, chosen, load_image)
+
+
+def find_annotations(
+  layout: Layout, root: str | os.PathLike | None, chosen: str | None
+) -> pathlib.Path:
+  """The one annotation file of a set; DatasetError says what to do if there is none."""
+  if root is None or not os.fspath(root):
+    raise missing(layout, "DATA_ROOT", "no data root was given")
+  folder = pathlib.Path(root, layout.folder)
+  if not folder.is_dir():
+    raise missing(layout, root, f"no folder {folder}")
+  if chosen:
+    path = folder / chosen
+    if not path.is_file():
+      raise missing(layout, root, f"no file {path} (asked for by annotations=)")
+    return path
+  found = sorted(
+    {p for name in layout.annotations for p in folder.glob(name) if p.is_file()}
+  )
+  if not found:
+    wanted = " or ".join(str(folder / name) for name in layout.annotations)
+    raise missing(layout, root, f"no file {wanted}")
+  if len(found) > 1:
+    raise DatasetError(
+      f"{layout.name}: {folder} holds {len(found)} annotation files: "
+      f"{', '.join(p.name for p in found)}. Choose one with the option "
+      f"annotations={found[0].name}"
+    )
+  return found[0]
+
+
+def missing(layout: Layout, root: str | os.PathLike, reason: str) -> DatasetError:
+  """The one message for a set that is not there: path, layout, source, way out."""
+  at = pathlib.Path(root)
+  lines = [f"{layout.name} is not there: {reason}", ""]
+  if at.name == layout.folder:
+    lines += [
+      f"The data root is the folder ABOVE {layout.folder}/: try {at.parent}/",
+      "",
+    ]
+  elif at.is_dir():
+    here = sorted(p.name for p in at.iterdir())
+    more = f" and {len(here) - 8} more" if len(here) > 8 else ""
+    lines += [f"{at}/ holds: {', '.join(here[:8]) or 'nothing'}{more}", ""]
+  names = " or ".join(layout.annotations).replace("*.json", "annotations.json")
+  free = "   (one JSON file, any name)" if "*.json" in layout.annotations else ""
+  below = f"{layout.images}/" if layout.images else ""
+  lines += [
+    "Expected on disk:",
+    f"  {at}/",
+    f"    {layout.folder}/",
+    f"      {names}{free}",
+    f"      {below}{layout.example}   and the other images",
+    "",
+    "How it is obtained: the authors give it out for research after a signed release",
+    f"agreement. {layout.paper};",
+    f"terms and form: {layout.request}",
+    "Then say where it is: --config.data.root=DIR",
+    "",
+    "To run without it, on rendered people:",
+    f"  {_RENDERED_COMMAND}",
+  ]
+  return DatasetError("\n".join(lines))
+
+
+def read_text(path: pathlib.Path) -> str:
+  """A UTF-8 file (with or without byte order mark); DatasetError if it is neither."""
+  try:
+    return path.read_text(encoding="utf-8-sig")
+  except UnicodeDecodeError as error:
+    raise DatasetError(
+      f"{path}: not UTF-8 text (byte 0x{error.object[error.start]:02x} at position "
+      f"{error.start:,}); save the file as UTF-8"
+    ) from error
+  except OSError as error:
+    raise DatasetError(f"{path}: cannot be read: {error}") from error
+
+
+def read_json(path: pathlib.Path) -> list:
+  """The list at the top of a JSON file. Raises DatasetError with line and column."""
+  text = read_text(path)
+  try:
+    entries = json.loads(text)
+  except json.JSONDecodeError as error:
+    near = text[max(0, error.pos - 30) : error.pos + 30]
+    raise DatasetError(
+      f"{path}: broken JSON at line {error.lineno}, column {error.colno}: {error.msg} "
+      f"(near {near!r}). A download that was cut off looks like this: compare the "
+      f"file's size, {len(text):,} characters, with the original's"
+    ) from error
+  if not isinstance(entries, list):
+    raise DatasetError(
+      f"{path}: found {kind(entries)} at the top, expected a list of records [{{...}}]"
+    )
+  if not entries:
+    raise DatasetError(f"{path}: the list of records is empty")
+  return entries
+
+
+def raise_problems(
+  path: pathlib.Path, problems: list[tuple[str, Problem]], shown: int = 3
+) -> None:
+  """Raises one DatasetError for all the bad records of a file, if there are any."""
+  if not problems:
+    return
+  first = {}  # each message once: a wrong key is usually wrong in every record
+  for where, problem in problems:
+    first.setdefault(str(problem), where)
+  lines = [f"{path}: {where}: {text}" for text, where in list(first.items())[:shown]]
+  if len(problems) > len(lines):
+    lines.append(f"... {len(problems):,} records of this file have such problems")
+  raise DatasetError("\n".join(lines))
+
+
+def _record(layout, entry, captions):
+  if not isinstance(entry, dict):
+    raise Problem(f"found {kind(entry)}, expected an object {{...}}")
+  image = as_path(layout.image_key, take(entry, layout.image_key))
+  used = (layout.image_key, "id", "split", captions, *_DERIVED)
+  return Record(
+    image=f"{layout.images}/{image}" if layout.images else image,
+    identity=as_identity("id", take(entry, "id")),
+    captions=as_captions(captions, take(entry, captions)),
+    split=as_split("split", take(entry, "split")),
+    source=layout.name,
+    truth={key: value for key, value in entry.items() if key not in used},
+  )
+
+
+def take(entry: Mapping[str, Any], key: str) -> Any:
+  """entry[key], or a Problem that names the nearest key there is."""
+  if key in entry:
+    return entry[key]
+  near = difflib.get_close_matches(key, map(str, entry), 1)
+  guess = f" (did you mean {near[0]!r}?)" if near else ""
+  raise Problem(f"no key {key!r}; found the keys {', '.join(map(str, entry))}{guess}")
+
+
+def as_path(key: str, value: Any) -> str:
+  """An image path below the dataset's folder, with forward slashes."""
+  if not isinstance(value, str) or not value.strip():
+    raise Problem(f"key {key!r}: found {kind(value)}, expected a relative image path")
+  path = value.replace("\\", "/")
+  parts = [part for part in path.split("/") if part not in ("", ".")]
+  if path.startswith("/") or ".." in parts or path[1:3] == ":/" or not parts:
+    raise Problem(
+      f"key {key!r}: found {value!r}, expected a path below the dataset's folder "
+      "(neither absolute nor with ..)"
+    )
+  return "/".join(parts)
+
+
+def as_identity(key: str, value: Any) -> int:
+  """A whole number, gaps allowed."""
+  if isinstance(value, bool) or not isinstance(value, int):
+    raise Problem(f"key {key!r}: found {kind(value)}, expected a whole number")
+  return value
+
+
+def as_captions(key: str, value: Any) -> tuple[str, ...]:
+  """One or more sentences. Any key but "captions" may also hold a single sentence."""
+  if isinstance(value, str) and key != "captions":
+    return (value,)
+  if not isinstance(value, list) or not value:
+    raise Problem(f"key {key!r}: found {kind(value)}, expected a list of sentences")
+  for position, caption in enumerate(value):
+    if not isinstance(caption, str):
+      raise Problem(
+        f"key {key!r}, caption {position}: found {kind(caption)}, expected a sentence"
+      )
+  return tuple(value)
+
+
+def as_split(key: str, value: Any) -> str:
+  """One of SPLITS."""
+  if value not in SPLITS:
+    raise Problem(f"key {key!r}: found {kind(value)}, expected {', '.join(SPLITS)}")
+  return value
+
+
+def kind(value: Any) -> str:
+  """A found value in a few words, for messages."""
+  if isinstance(value, (list, dict)):
+    noun = "a list" if isinstance(value, list) else "an object"
+    return f"{noun} of {len(value)}" if value else f"{noun} that is empty"
+  text = json.dumps(value, ensure_ascii=False, default=str)
+  text = text if len(text) <= 60 else text[:57] + "..."
+  names = {str: "the text", bool: "the truth value", int: "the number"}
+  return f"{names.get(type(value), type(value).__name__)} {text}"

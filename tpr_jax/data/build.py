@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tpr_jax.data.record import Dataset, DatasetError
+from tpr_jax.data.record import Dataset, DatasetError, SplitError
 
 SPLITS = ("train", "val", "test")
 
@@ -76,18 +76,15 @@ def all_splits(
 ) -> list[Dataset]:
   """Every split that the source has, in the order train, val, test.
 
-  Raises DatasetError as `dataset` does: with the message of the first split if no
-  split can be had, so that a missing set is not mistaken for an empty one.
+  Raises DatasetError as `dataset` does, except for splits that the source lacks.
   """
   load, given = _loader(name, options)
-  found, first_error = [], None
+  found = []
   for split in SPLITS:
     try:
       found.append(load(root, split, **given))
-    except MissingSplitError:
+    except SplitError:
       continue
-    except DatasetError as error:
-      first_error = first_error or error
   return found
 
 
@@ -123,8 +120,7 @@ def hold_out(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Datase
     raise DatasetError(
       f"cannot set aside a share of {share} of the {total} identities of "
       f"{dataset.name}/{dataset.split}: that is {count}, and both sides need at least "
-      f"one. Expected {least}a share inside (0, 1) of two identities or more; 0 "
-      "validation (field data.val_share) turns this off"
+      f"one. Expected {least}a share inside (0, 1) of two identities or more"
     )
   order = np.random.default_rng([seed, 0x5EED]).permutation(total)
   held = {identities[index] for index in order[:count]}

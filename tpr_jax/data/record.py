@@ -15,6 +15,10 @@ class DatasetError(Exception):
   """A dataset cannot be used: says what was looked for and how to mend it."""
 
 
+class SplitError(DatasetError):
+  """The dataset is there and holds no split of this name."""
+
+
 class ImageError(Exception):
   """One picture cannot be read: names the file and the reason."""
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tpr_jax.data.images import FileImages
-from tpr_jax.data.record import Dataset, DatasetError, Record
+from tpr_jax.data.record import Dataset, DatasetError, Record, SplitError
 
 SPLITS = ("train", "val", "test")
 # Word lists that some sets carry beside the captions: derived, and large in memory.
@@ -90,7 +90,7 @@ def load(
 def one_split(
   name: str, split: str, records: Iterable[Record], load_image, path
 ) -> Dataset:
-  """The records of one split as a Dataset; DatasetError naming the splits there are."""
+  """The records of one split as a Dataset; SplitError naming the splits there are."""
   records = tuple(records)
   chosen = tuple(record for record in records if record.split == split)
   if not chosen:
@@ -102,7 +102,7 @@ def one_split(
         "; for validation set aside a share of the training identities: "
         "tpr_jax.data.build.hold_out"
       )
-    raise DatasetError(f"{name} has no split {split!r}: {path} has {there}{hint}")
+    raise SplitError(f"{name} has no split {split!r}: {path} has {there}{hint}")
   return Dataset(name, split, chosen, load_image)
 
 

@@ -11,10 +11,12 @@ Batch (numpy from the pipeline, one process's rows; global `jax.Array` in the st
 
 Model outputs (`models/cfam.py`), D = joint dimension, K queries of width W:
   image, text              float32 [B, D] unit rows (class token; end-of-text token)
+  image_feature, text_feature  float32 [B, D] the same before division by the length
   image_tokens             [B, T, D] the whole projected sequence
   text_tokens, text_mask   [B, L, D], bool [B, L] (True up to end-of-text)
   image_parts, text_parts  float32 [B, K, W] granularity decoder outputs
   pair_logits              float32 [P] matcher; pair_classes [P, N + 1] identity head
+  image_classes, text_classes  float32 [B, N] identity head of each modality
 """
 
 from typing import Any

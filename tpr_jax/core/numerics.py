@@ -1,0 +1,103 @@
+"""Numerical building blocks that several layers share."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+# Rank-deciding products keep full float32: the default of TPUs (bfloat16 passes) and of
+# recent GPUs (TF32) moves a cosine by up to 1e-3, which a scale of 50 makes visible.
+FULL = lax.Precision.HIGHEST
+
+
+def unit(x: jax.Array, *, tiny: float = 1e-24) -> jax.Array:
+  """[..., D] -> float32 [..., D] of length 1.
+
+  A vector whose squared length is below `tiny` becomes 0 and gets no gradient: the true
+  one is unbounded there.
+  """
+  x = x.astype(jnp.float32)
+  square = jnp.sum(x * x, axis=-1, keepdims=True)
+  some = square > tiny
+  return jnp.where(some, x * lax.rsqrt(jnp.where(some, square, 1.0)), 0.0)
+
+
+def masked_mean(values: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+  """Mean of the entries whose `valid` is True, float32 []; 0.0 if none is."""
+  values = values.astype(jnp.float32)
+  if valid is None:
+    return jnp.mean(values)
+  weight = valid.astype(jnp.float32)
+  # `where` and not a product, so that an invalid NaN cannot leak in.
+  total = jnp.sum(jnp.where(valid, values, 0.0))
+  return total / jnp.maximum(jnp.sum(weight), 1.0)
+
+
+def similarity(a: jax.Array, b: jax.Array) -> jax.Array:
+  """[A, D], [B, D] -> float32 [A, B] inner products (cosines, for unit rows)."""
+  return jnp.matmul(a.astype(jnp.float32), b.astype(jnp.float32).T, precision=FULL)
+
+
+def part_similarity(a: jax.Array, b: jax.Array) -> jax.Array:
+  """Mean over parts of the cosine of part k with part k (UFineBench, local similarity).
+
+  Args:
+    a: [A, K, W] parts, any length.
+    b: [B, K, W].
+
+  Returns:
+    float32 [A, B]; one product of concatenated unit parts: sum_k <a_k, b_k> / K.
+  """
+  if a.shape[1:] != b.shape[1:]:
+    raise ValueError(
+      f"part_similarity: parts of shape {a.shape[1:]} against {b.shape[1:]}; both sides"
+      " need the same number and width"
+    )
+  flat_a = unit(a).reshape(a.shape[0], -1)
+  flat_b = unit(b).reshape(b.shape[0], -1)
+  return similarity(flat_a, flat_b) / a.shape[1]
+
+
+def contract(spec: str, a: jax.Array, b: jax.Array, dtype: str) -> jax.Array:
+  """Einsum of two operands computed in `dtype`, summed and returned in float32.
+
+  With bfloat16 the operands (and in the backward pass the cotangent) are rounded to
+  bfloat16, while every sum stays float32; gradients come back in the operands' own
+  dtypes, so a float32 kernel's gradient never passes through bfloat16. Asking for a
+  float32 result is what makes bfloat16 fast on CPU (XLA widens a plain one slowly), and
+  rounding the cotangent keeps the backward products on the matrix units elsewhere.
+
+  Args:
+    spec: einsum of two operands, each letter once per operand, e.g. "abi,io->abo".
+    dtype: "float32" or "bfloat16".
+
+  Returns:
+    float32 array.
+  """
+  if dtype == "float32":
+    return jnp.einsum(spec, a.astype(jnp.float32), b.astype(jnp.float32))
+  return _contract(spec, dtype, a, b)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _contract(spec: str, dtype: str, a: jax.Array, b: jax.Array) -> jax.Array:
+  return jnp.einsum(
+    spec, a.astype(dtype), b.astype(dtype), preferred_element_type=jnp.float32
+  )
+
+
+def _contract_forward(spec, dtype, a, b):
+  return _contract(spec, dtype, a, b), (a, b)
+
+
+def _contract_backward(spec, dtype, operands, cotangent):
+  a, b = operands
+  inputs, output = spec.split("->")
+  first, second = inputs.split(",")
+  grad_a = _contract(f"{output},{second}->{first}", dtype, cotangent, b)
+  grad_b = _contract(f"{first},{output}->{second}", dtype, a, cotangent)
+  return grad_a.astype(a.dtype), grad_b.astype(b.dtype)
+
+
+_contract.defvjp(_contract_forward, _contract_backward)

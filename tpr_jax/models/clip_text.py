@@ -1,0 +1,83 @@
+"""CLIP's causal text transformer: Radford et al., arXiv:2103.00020.
+
+Departure, after IRRA (arXiv:2303.12501): the whole sequence is normalised by `ln_final`
+and projected, not the end-of-text token alone.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from tpr_jax.core import numerics
+from tpr_jax.models.layers.block import Blocks
+from tpr_jax.models.layers.dense import Dense
+from tpr_jax.models.layers.norm import LayerNorm
+from tpr_jax.ops import attention
+
+
+def end_of_text(ids: jax.Array) -> jax.Array:
+  """int [B, L] -> int [B]: the end token has the highest id of the vocabulary."""
+  return jnp.argmax(ids, axis=1)
+
+
+def real_tokens(ids: jax.Array) -> jax.Array:
+  """int [B, L] -> bool [B, L], True up to and including end-of-text."""
+  return jnp.arange(ids.shape[1])[None, :] <= end_of_text(ids)[:, None]
+
+
+def end_feature(tokens: jax.Array, ids: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """[B, L, D], [B, L] -> (float32 unit rows [B, D], the same before the division)."""
+  end = end_of_text(ids)[:, None, None]
+  feature = jnp.take_along_axis(tokens, end, axis=1)[:, 0].astype(jnp.float32)
+  return numerics.unit(feature), feature
+
+
+class TextTower(nn.Module):
+  """Token and position embeddings, causal blocks, a final norm, a projection."""
+
+  vocab_size: int
+  length: int  # of the position table: the longest text
+  width: int
+  layers: int
+  heads: int
+  joint_dim: int
+  activation: str
+  epsilon: float
+  drop_path: float = 0.0
+  remat: bool = False
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, ids: jax.Array, train: bool = False) -> jax.Array:
+    """int [B, L <= length] -> [B, L, joint_dim]; ids start, words, end, padding."""
+    length = ids.shape[1]
+    if length > self.length:
+      raise ValueError(
+        f"texts have {length} tokens; the position table holds {self.length}"
+        " (text_length of the model)"
+      )
+    table = self.param(
+      "token_embedding",
+      nn.initializers.normal(0.02),
+      (self.vocab_size, self.width),
+      jnp.float32,
+    )
+    position = self.param(
+      "position_embedding",
+      nn.initializers.normal(0.01),
+      (self.length, self.width),
+      jnp.float32,
+    )
+    x = (jnp.take(table, ids, axis=0) + position[:length]).astype(self.dtype)
+    x = Blocks(
+      self.layers,
+      self.heads,
+      self.activation,
+      self.epsilon,
+      self.drop_path,
+      self.remat,
+      self.dtype,
+      name="blocks",
+    )(x, attention.causal(length), train)
+    x = LayerNorm(self.epsilon, self.dtype, name="ln_final")(x)
+    return Dense(self.joint_dim, use_bias=False, dtype=self.dtype, name="projection")(x)

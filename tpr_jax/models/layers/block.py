@@ -1,0 +1,85 @@
+"""The pre-LN transformer block of CLIP, and a stack of them.
+
+  x = x + attention(ln_1(x));  x = x + mlp(ln_2(x))    Radford et al., arXiv:2103.00020.
+Initial values are those of OpenAI's `initialize_parameters` for its text transformer,
+here used for both towers (its vision tower keeps PyTorch's defaults): normal with
+std width^-0.5 (qkv), (2 width)^-0.5 (mlp/fc), and (2 layers width)^-0.5 for the two
+projections that write to the residual stream; biases 0.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from tpr_jax.models.layers.attention import SelfAttention
+from tpr_jax.models.layers.mlp import Mlp
+from tpr_jax.models.layers.norm import LayerNorm
+
+
+def residual_std(width: int, layers: int) -> float:
+  """Standard deviation of the kernels that write to the residual stream."""
+  return (2 * layers * width) ** -0.5
+
+
+class Block(nn.Module):
+  """One pre-LN block. In training a whole residual branch of an example is left out
+  with probability `drop_path` (stochastic depth, arXiv:1603.09382); rng "dropout"."""
+
+  heads: int
+  out_std: float
+  activation: str = "quick_gelu"
+  epsilon: float = 1e-5
+  drop_path: float = 0.0
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, x: jax.Array, mask: jax.Array | None, train: bool) -> jax.Array:
+    """[B, L, D] -> [B, L, D]; mask as in `ops.attention.attend`."""
+    kwargs = dict(out_std=self.out_std, dtype=self.dtype)
+    y = LayerNorm(self.epsilon, self.dtype, name="ln_1")(x)
+    y = SelfAttention(self.heads, name="attn", **kwargs)(y, mask)
+    x = x + self._keep(y, train)
+    y = LayerNorm(self.epsilon, self.dtype, name="ln_2")(x)
+    y = Mlp(activation=self.activation, name="mlp", **kwargs)(y)
+    return x + self._keep(y, train)
+
+  def _keep(self, y: jax.Array, train: bool) -> jax.Array:
+    if not train or self.drop_path == 0.0:
+      return y
+    keep = 1.0 - self.drop_path
+    shape = (y.shape[0],) + (1,) * (y.ndim - 1)
+    kept = jax.random.bernoulli(self.make_rng("dropout"), keep, shape)
+    return jnp.where(kept, y / jnp.asarray(keep, y.dtype), 0)
+
+
+class Blocks(nn.Module):
+  """`layers` blocks `block_0`.. in a plain loop, so that each keeps its own name.
+
+  `drop_path` grows linearly from 0 at the first block to its value at the last.
+  `remat` recomputes each block in the backward pass: less memory, a third more time."""
+
+  layers: int
+  heads: int
+  activation: str = "quick_gelu"
+  epsilon: float = 1e-5
+  drop_path: float = 0.0
+  remat: bool = False
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(
+    self, x: jax.Array, mask: jax.Array | None = None, train: bool = False
+  ) -> jax.Array:
+    """[B, L, D] -> [B, L, D]."""
+    block = nn.remat(Block, static_argnums=(3,)) if self.remat else Block
+    for i in range(self.layers):
+      x = block(
+        heads=self.heads,
+        out_std=residual_std(x.shape[-1], self.layers),
+        activation=self.activation,
+        epsilon=self.epsilon,
+        drop_path=self.drop_path * i / max(self.layers - 1, 1),
+        dtype=self.dtype,
+        name=f"block_{i}",
+      )(x, mask, train)
+    return x

@@ -1,0 +1,42 @@
+"""The two-layer perceptron of a transformer block, and its activations."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+
+from tpr_jax.models.layers.dense import Dense
+
+
+def quick_gelu(x: jax.Array) -> jax.Array:
+  """x sigmoid(1.702 x): what OpenAI's CLIP was trained with."""
+  return x * jax.nn.sigmoid(1.702 * x)
+
+
+def exact_gelu(x: jax.Array) -> jax.Array:
+  """x Phi(x) with the error function, as OpenCLIP's own models use it."""
+  return jax.nn.gelu(x, approximate=False)
+
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+  "quick_gelu": quick_gelu,
+  "gelu": exact_gelu,
+}
+
+
+class Mlp(nn.Module):
+  """Dense(ratio x width), activation, Dense(width)."""
+
+  ratio: int = 4
+  activation: str = "quick_gelu"
+  out_std: float | None = None
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """[..., D] -> [..., D]."""
+    width = x.shape[-1]
+    hidden_std = (2 * width) ** -0.5
+    x = Dense(self.ratio * width, std=hidden_std, dtype=self.dtype, name="fc")(x)
+    x = ACTIVATIONS[self.activation](x)
+    return Dense(width, std=self.out_std, dtype=self.dtype, name="proj")(x)

@@ -1,0 +1,51 @@
+"""Scaled dot-product attention and its masks, as pure functions.
+
+  softmax(q k^T / sqrt(Dh) + bias) v     Vaswani et al., arXiv:1706.03762, Eq. 1.
+Shapes: B batch, Lq queries, Lk keys, H heads, Dh head width.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from tpr_jax.core import numerics
+
+
+def causal(length: int) -> jax.Array:
+  """bool [1, 1, L, L]: position i sees positions 0..i."""
+  return jnp.tril(jnp.ones((length, length), bool))[None, None]
+
+
+def keys_only(valid: jax.Array) -> jax.Array:
+  """bool [B, Lk] (True: a real token) -> bool [B, 1, 1, Lk] for `attend`."""
+  return valid[:, None, None, :]
+
+
+def attend(
+  q: jax.Array,
+  k: jax.Array,
+  v: jax.Array,
+  mask: jax.Array | None = None,
+  *,
+  return_weights: bool = False,
+) -> jax.Array | tuple[jax.Array, jax.Array]:
+  """[B, Lq, H, Dh], [B, Lk, H, Dh] x 2 -> [B, Lq, H, Dh] in q's dtype.
+
+  Args:
+    mask: broadcasts to [B, H, Lq, Lk]. Boolean: True may be seen. Floating point: added
+      to the logits. A query that may see nothing gets the plain mean of all values (and
+      never NaN): callers mask it later.
+    return_weights: also return the float32 weights [B, H, Lq, Lk].
+
+  The softmax is float32 whatever the dtype of q.
+  """
+  dtype = str(q.dtype)
+  q = q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype)
+  logits = numerics.contract("bqhd,bkhd->bhqk", q, k, dtype)
+  if mask is not None:
+    if mask.dtype == jnp.bool_:
+      logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
+    else:
+      logits = logits + mask.astype(jnp.float32)
+  weights = jax.nn.softmax(logits, axis=-1)
+  out = numerics.contract("bhqk,bkhd->bqhd", weights, v, dtype).astype(q.dtype)
+  return (out, weights) if return_weights else out

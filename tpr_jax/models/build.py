@@ -1,9 +1,4 @@
-"""Models by name: the numbers of the published variants, and overrides of them.
-
-Sizes are (height, width). "B/16", "B/32" and "L/14" are CLIP's towers (Radford et al.,
-arXiv:2103.00020, Table 20) at the resolution and text length of person retrieval;
-"tiny" is ours, small enough to train from scratch on two CPU cores.
-"""
+"""Models from a config: a variant's numbers, overrides of them, and the heads asked."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -16,64 +11,10 @@ from tpr_jax.models.granularity import GranularityDecoder
 from tpr_jax.models.identity import FusedIdentity, SharedIdentity
 from tpr_jax.models.layers.mlp import ACTIVATIONS
 from tpr_jax.models.matcher import Matcher
+from tpr_jax.models.variants import VARIANTS
 
 HEADS = ("parts", "matcher", "identity_fused", "identity_shared")
 DTYPES = ("float32", "bfloat16")
-
-_COMMON = dict(
-  image_size=(384, 128),
-  stride=None,  # None: the patch size, so that patches do not overlap
-  text_length=168,
-  activation="quick_gelu",
-  epsilon=1e-5,
-  pixel_mean=(0.48145466, 0.4578275, 0.40821073),
-  pixel_std=(0.26862954, 0.26130258, 0.27577711),
-  part_queries=16,
-  part_width=512,
-  part_heads=8,
-  part_layers=2,
-  matcher_heads=8,
-  matcher_layers=2,
-  learn_scale=False,
-  initial_scale=50.0,
-  drop_path=0.0,
-  remat=False,
-  dtype="float32",
-)
-_BASE_TEXT = dict(text_width=512, text_layers=12, text_heads=8, joint_dim=512)
-_BASE = dict(vision_width=768, vision_layers=12, vision_heads=12, **_BASE_TEXT)
-_LARGE = dict(
-  vision_width=1024,
-  vision_layers=24,
-  vision_heads=16,
-  text_width=768,
-  text_layers=12,
-  text_heads=12,
-  joint_dim=768,
-)
-_TINY = dict(
-  image_size=(96, 40),
-  patch=(8, 8),
-  vision_width=128,
-  vision_layers=3,
-  vision_heads=4,
-  text_length=128,
-  text_width=128,
-  text_layers=3,
-  text_heads=4,
-  joint_dim=128,
-  part_width=128,
-  part_heads=4,
-  matcher_heads=4,
-)
-
-# Every variant has the same keys: the fields that a config may override.
-VARIANTS: dict[str, dict[str, Any]] = {
-  "B/16": {**_COMMON, **_BASE, "patch": (16, 16)},
-  "B/32": {**_COMMON, **_BASE, "patch": (32, 32)},
-  "L/14": {**_COMMON, **_LARGE, "patch": (14, 14)},
-  "tiny": {**_COMMON, **_TINY},
-}
 
 
 def _nearest(kind: str, name: str, known: Iterable[str]) -> str:

@@ -31,21 +31,15 @@ def get_config(arg=None):
   c = ConfigDict()
   c.name = "cfam"
   c.seed = 0
-  c.dtype = "auto"  # compute: bfloat16 on accelerators, float32 on CPU
   c.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))
   c.shardings = ((".*", "replicate"),)  # first regex that matches; "fsdp" splits
 
   c.data = common.data(arg.name, size=(96, 40) if tiny else (384, 128))
   c.text = ConfigDict(dict(tokenizer="instant", length=168))
-  c.text.mask_rate = 0.15  # text augmentation: share of tokens, then of those:
-  c.text.mask_split = (0.8, 0.1, 0.1)  # mask token, random token, kept
+  c.text.mask_share = 0.15  # text augmentation: share of the words, and of those:
+  c.text.mask_as_mask, c.text.mask_as_random = 0.8, 0.1  # the rest stay as they are
 
-  # model.variant names the towers' sizes; every size is a field once resolved.
-  c.model = ConfigDict(dict(name="cfam", variant=variant))
-  c.model.image_size = (96, 40) if tiny else (384, 128)
-  c.model.decoder = ConfigDict(dict(queries=16, layers=2, width=512, heads=8))
-  c.model.matcher = ConfigDict(dict(layers=2, heads=8))
-  c.model.remat = False  # recompute activations in the backward pass: less memory
+  c.model = common.model(variant)
 
   c.losses = ConfigDict(
     dict(infonce=0.0, sdm=1.0, sdm_local=1.0, matching=1.0, identity=1.0)
@@ -95,8 +89,6 @@ def get_config(arg=None):
 def _from_scratch(c):
   """Small towers without pretrained weights: their own tokenizer, width and rates."""
   c.text.tokenizer = "people"
-  c.model.decoder = ConfigDict(dict(queries=8, layers=1, width=128, heads=4))
-  c.model.matcher = ConfigDict(dict(layers=1, heads=4))
   c.data.image = "resize(96,40)|flip(0.5)|pad_crop(4)|erase(0.3)"
   c.optim.lr, c.optim.eps, c.optim.clip = 1e-3, 1e-8, 1.0
   c.optim.groups = (("bias$", 1.0, 0.0),)
@@ -129,6 +121,6 @@ def _embedded(c):
 def _overfit(c):
   """Can the model fit what it sees? No augmentation, no selection, scored on train."""
   c.data.val, c.data.val_share = "", 0.0
-  c.data.image, c.text.mask_rate = c.data.eval_image, 0.0
+  c.data.image, c.text.mask_share = c.data.eval_image, 0.0
   c.train.epochs = 200.0
   c.evals.train = common.evaluation("train", note="training pairs: fit, not skill")

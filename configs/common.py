@@ -8,6 +8,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from tpr_jax.models.variants import VARIANTS
+
 
 def nearest(word: str, known: Sequence[str]) -> str:
   """' Did you mean ...?' where something is close, and always the whole list."""
@@ -59,6 +61,20 @@ def _convert(key: str, text: str, default: Any) -> Any:
   return value
 
 
+def model(variant: str) -> ConfigDict:
+  """Every size of a variant (models/variants.py) as a field; dtype "auto": bfloat16
+  compute on accelerators, float32 on CPU; parameters are float32 always."""
+  if variant not in VARIANTS:
+    raise ValueError(
+      f"config: unknown variant {variant!r}.{nearest(variant, VARIANTS)}"
+    )
+  fields = dict(VARIANTS[variant], dtype="auto")
+  fields["stride"] = fields["patch"]
+  for elsewhere in ("text_length", "learn_scale", "initial_scale"):
+    del fields[elsewhere]  # config.text.length, config.objective
+  return ConfigDict(fields)
+
+
 def data(name: str, *, size: tuple[int, int], train: bool = True) -> ConfigDict:
   """Input of one dataset at `size`; `options` go to the dataset's own loader."""
   height, width = size
@@ -70,6 +86,7 @@ def data(name: str, *, size: tuple[int, int], train: bool = True) -> ConfigDict:
       train="train",  # name of the split trained on
       val="val",  # "": val_share of the training identities are held out
       val_share=0.0,  # 0 with val="": no validation, the last checkpoint is reported
+      val_seed=0,  # picks the identities held out; not the run's seed
       options=ConfigDict(),  # for the loader (tpr_jax/data/sources)
       val_options=ConfigDict(),  # the same, where validation differs from training
       image=f"resize({height},{width}){augment}",

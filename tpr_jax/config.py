@@ -98,19 +98,20 @@ def differences(
   return found
 
 
-def run_name(value: str, config: Mapping[str, Any], base: Mapping[str, Any]) -> str:
+def run_name(value: str, config: Mapping[str, Any], overridden: bool) -> str:
   """Folder name of a run: the config's name and argument; a digest if overridden.
 
   The same command always gives the same name, so it resumes; another one does not.
 
   Args:
     value: the `--config` value.
-    config, base: plain configs with and without the overrides.
+    config: the plain config.
+    overridden: were fields changed on the command line?
   """
   file, _, argument = value.partition(":")
   words = [pathlib.Path(file).stem, *filter(None, argument.split(","))]
   name = "-".join(words).replace("/", "").replace("=", "")
-  if config != base:
+  if overridden:
     text = json.dumps(config, sort_keys=True).encode()
     name += "-" + hashlib.sha256(text).hexdigest()[:8]
   return name

@@ -87,18 +87,21 @@ class Experiment:
   def model(self, num_classes: int) -> Any:
     """The Flax module with the heads that the active losses need."""
     config = self.config
-    dtype = config.dtype
-    if dtype == "auto":
-      dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    fields = config.model.to_dict()
+    if fields["dtype"] == "auto":
+      cpu = jax.default_backend() == "cpu"
+      fields["dtype"] = "float32" if cpu else "bfloat16"
+    objective = config.objective
     return model_build.build(
-      config.model.to_dict(),
+      dict(
+        fields,
+        text_length=config.text.length,
+        learn_scale=objective.learn_temperature,
+        initial_scale=1.0 / objective.temperature,
+      ),
       vocab_size=self.tokenizer.vocab_size,
-      text_length=config.text.length,
       num_classes=num_classes,
-      heads=objectives.heads(config.losses, config.objective),
-      learn_scale=config.objective.learn_temperature,
-      temperature=config.objective.temperature,
-      dtype=dtype,
+      heads=objectives.heads(config.losses, objective),
     )
 
   def _init_fn(self, model: Any) -> Any:
@@ -107,9 +110,7 @@ class Experiment:
     text = jnp.full((2, self.config.text.length), self.tokenizer.end_id, jnp.int32)
     return lambda key: model.init(key, image, text)["params"]
 
-  def _evaluate(
-    self, model: Any, params: Any, dataset: Dataset
-  ) -> evaluate.Features:
+  def _evaluate(self, model: Any, params: Any, dataset: Dataset) -> evaluate.Features:
     if self._encoder is None:
       self._encoder = evaluate.Encoder(model, self.mesh)
     data = self.config.data
@@ -174,9 +175,7 @@ class Experiment:
       model,
       config.losses,
       config.objective,
-      mask_rate=config.text.mask_rate,
-      mask_split=config.text.mask_split,
-      special=self._special(),
+      masking=self._masking(),
     )
     state, state_sh = train.init_state(
       init_fn, tx, self.mesh, config.shardings, config.seed
@@ -234,14 +233,16 @@ class Experiment:
       self.say(f"{len(batches.broken)} pictures could not be read; see run.json.")
     self.evaluate()
 
-  def _special(self) -> dict[str, int]:
-    t = self.tokenizer
+  def _masking(self) -> dict[str, Any]:
+    """Arguments of losses/mlm.mask_tokens: the rates, and the tokenizer's ids."""
+    words, text = self.tokenizer, self.config.text
     return dict(
-      start_id=t.start_id,
-      end_id=t.end_id,
-      mask_id=t.mask_id,
-      pad_id=t.pad_id,
-      vocab_size=t.vocab_size,
+      mask_id=words.mask_id,
+      vocab_size=words.vocab_size,
+      special_ids=(words.start_id, words.end_id),
+      share=text.mask_share,
+      mask=text.mask_as_mask,
+      random=text.mask_as_random,
     )
 
   def _claim_folder(self) -> None:

@@ -20,6 +20,7 @@ from ml_collections import config_flags
 
 from tpr_jax import config as configs
 
+_DASHES = ("-", "--")
 MODES = ("train", "eval", "report", "check", "write", "archive")
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -36,7 +37,7 @@ _DISTRIBUTED = flags.DEFINE_bool(
 
 
 def _config_value(argv: list[str]) -> str | None:
-  """The raw `--config` value, before flags are parsed."""
+  """The raw value of `--config`, as typed."""
   for position, word in enumerate(argv):
     name, equals, value = word.partition("=")
     if name in ("--config", "-config"):
@@ -45,30 +46,21 @@ def _config_value(argv: list[str]) -> str | None:
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
-  """absl's parser with a resolved config path, and errors without a traceback."""
+  """absl's parser with the config's file found, and errors without a traceback."""
+  value = _config_value(argv)
   try:
     configs.expose_shipped()
-    value = _config_value(argv)
     if value is not None:
-      path = configs.resolve(value)
-      argv = [word.replace(value, path) if "config" in word or word == value else word
-              for word in argv]  # fmt: skip
+      found = {value: configs.resolve(value)}
+      found |= {f"{dash}config={value}": f"--config={found[value]}" for dash in _DASHES}
+      argv = [argv[0], *(found.get(word, word) for word in argv[1:])]
     return app.parse_flags_with_usage(argv)
   except (configs.ConfigError, AttributeError, KeyError, ValueError) as error:
+    # A locked ConfigDict answers an unknown field with AttributeError or KeyError
+    # that names the nearest one; a config file raises ValueError for its argument.
     message = str(error.args[0] if error.args else error).strip("'\"")
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
-
-
-def _base_config(value: str):
-  """The config before overrides."""
-  import importlib.util
-
-  path, _, argument = configs.resolve(value).partition(":")
-  spec = importlib.util.spec_from_file_location("base_config", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.get_config(argument) if argument else module.get_config()
 
 
 def _config_and_folder():
@@ -88,9 +80,8 @@ def _config_and_folder():
     return configs.load(folder / "config.json"), folder
   config = _CONFIG.value.lock()
   if folder is None:
-    name = configs.run_name(
-      value, configs.plain(config), configs.plain(_base_config(value))
-    )
+    overridden = bool(config_flags.get_override_values(flags.FLAGS["config"]))
+    name = configs.run_name(value, configs.plain(config), overridden)
     folder = pathlib.Path("runs") / name
   return config, folder
 

@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
-from tpr_jax.core.numerics import masked_mean
-from tpr_jax.core.types import Batch, Params
+from tpr_jax.core.numerics import masked_mean, part_similarity, similarity
+from tpr_jax.core.types import Batch, Outputs, Params
 from tpr_jax.losses import contrastive, identity, matching, mlm, sdm
+
+# apply(method, *args): the model's method on the parameters at hand
+Apply = Callable[..., Any]
 
 LOSSES = ("infonce", "sdm", "sdm_local", "matching", "identity")
 
@@ -69,14 +71,19 @@ def _check(names: Mapping[str, float], objective: Mapping[str, Any]) -> None:
     )
 
 
+def _local_similarity(apply: Apply, out: Outputs) -> tuple[jax.Array, ...]:
+  """(image parts, text parts, [B, B] mean cosine of parts; rows texts)."""
+  image_parts = apply("parts", out["image_tokens"])
+  text_parts = apply("parts", out["text_tokens"], out["text_mask"])
+  return image_parts, text_parts, part_similarity(text_parts, image_parts)
+
+
 def make_loss_fn(
   model: nn.Module,
   losses: Mapping[str, float],
   objective: Mapping[str, Any],
   *,
-  mask_rate: float,
-  mask_split: tuple[float, float, float],
-  special: Mapping[str, int],
+  masking: Mapping[str, Any],
 ) -> Callable[[Params, Batch, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]:
   """loss_fn(params, batch, key) -> (scalar, {name of the loss: unweighted scalar}).
 
@@ -84,75 +91,66 @@ def make_loss_fn(
     model: a `models/cfam.py` module with the heads of `heads(losses, objective)`.
     objective: temperature, learn_temperature, soft_labels, negatives, exclude,
       identity (configs/cfam.py says what each does).
-    mask_rate, mask_split: text augmentation: share of the words touched, and how
-      that share splits into mask token, random token, unchanged.
-    special: ids `start`, `end`, `mask`, `pad` and `vocab_size` of the tokenizer.
+    masking: text augmentation: the keyword arguments of `losses/mlm.mask_tokens`;
+      with share 0 the captions stay as they are.
 
   Raises:
     ValueError: an unknown loss or choice, or choices that exclude each other.
   """
   weights = active(losses)
   _check(weights, objective)
+  fused = "identity" in weights and objective["identity"] == "fused"
+  by_parts = "sdm_local" in weights or "matching" in weights
 
   def loss_fn(params, batch, key):
     def apply(method, *args):
       return model.apply({"params": params}, *args, method=method)
 
-    text = batch["text"]
-    if mask_rate:
+    ids, text = batch["ids"], batch["text"]
+    if masking["share"]:
       keys = jax.random.split(key, text.shape[0])
-      text = mlm.mask_tokens(
-        keys, text, rate=mask_rate, split=tuple(mask_split), **special
-      ).ids
+      text, _ = mlm.mask_tokens(keys, text, **masking)
     out = {
       **apply("encode_image", batch["image"], True),
       **apply("encode_text", text, True),
     }
-    ids = batch["ids"]
-    image_ids = batch["image_id"] if objective["soft_labels"] else None
-    scale = 1.0 / objective["temperature"]
-    if objective["learn_temperature"]:
-      scale = apply("scale")
+    labels = dict(image_ids=batch["image_id"] if objective["soft_labels"] else None)
+    learnt = objective["learn_temperature"]
+    scale = apply("scale") if learnt else 1.0 / objective["temperature"]
+    cosine = similarity(out["text"], out["image"])
     terms = {}
     if "infonce" in weights:
-      terms["infonce"] = contrastive.infonce(out["image"], out["text"], scale).mean()
+      terms["infonce"] = contrastive.infonce(cosine, scale).mean()
     if "sdm" in weights:
-      terms["sdm"] = sdm.sdm(
-        contrastive.similarity(out["text"], out["image"]), ids, scale, image_ids
-      ).mean()
-    local = None
-    if "sdm_local" in weights or "matching" in weights:
-      image_parts = apply("parts", out["image_tokens"], None)
-      text_parts = apply("parts", out["text_tokens"], out["text_mask"])
-      local = contrastive.part_similarity(text_parts, image_parts)
+      terms["sdm"] = sdm.sdm(cosine, ids, scale, **labels).mean()
+    if by_parts:
+      image_parts, text_parts, local = _local_similarity(apply, out)
     if "sdm_local" in weights:
-      terms["sdm_local"] = sdm.sdm(local, ids, scale, image_ids).mean()
-    if "identity" in weights and objective["identity"] == "shared":
-      terms["identity"] = identity.shared(
-        apply("classify", out["image"]), apply("classify", out["text"]), ids
-      ).mean()
-    fused = "identity" in weights and objective["identity"] == "fused"
-    if fused or "matching" in weights:
-      chosen = local
-      if objective["negatives"] == "global":
-        chosen = contrastive.similarity(out["text"], out["image"])
-      pairs = matching.make_pairs(
-        jax.lax.stop_gradient(chosen), ids, exclude=objective["exclude"]
+      terms["sdm_local"] = sdm.sdm(local, ids, scale, **labels).mean()
+    if "matching" in weights or fused:
+      pairs = matching.pairs(
+        matching.hard_negatives(
+          local if objective["negatives"] == "local" else cosine,
+          ids,
+          exclude=objective["exclude"],
+        )
       )
     if "matching" in weights:
       logits = apply("match", image_parts[pairs.image], text_parts[pairs.text])
-      terms["matching"] = masked_mean(
-        matching.binary_cross_entropy(logits, pairs.positive), pairs.valid
-      )
+      terms["matching"] = masked_mean(matching.bce(logits, pairs.label), pairs.valid)
     if fused:
-      logits = apply(
-        "classify_pairs", out["image"][pairs.image], out["text"][pairs.text]
+      classes = apply(
+        "classify_pairs",
+        out["image_feature"][pairs.image],
+        out["text_feature"][pairs.text],
       )
-      labels = jnp.where(pairs.positive, ids[pairs.image], logits.shape[-1] - 1)
-      terms["identity"] = masked_mean(
-        identity.cross_entropy(logits, labels), pairs.valid
-      )
-    total = sum(weights[name] * term for name, term in terms.items())
-    return total, terms
+      each = identity.fused(classes, ids[pairs.image], ids[pairs.text])
+      terms["identity"] = masked_mean(each, pairs.valid)
+    elif "identity" in weights:
+      image_classes = apply("classify", out["image_feature"])
+      text_classes = apply("classify", out["text_feature"])
+      terms["identity"] = identity.shared(image_classes, text_classes, ids).mean()
+    metrics = {**terms, "scale": scale} if learnt else terms
+    return sum(weights[name] * term for name, term in terms.items()), metrics
 
   return loss_fn

@@ -1,0 +1,148 @@
+"""One example of training: a readable picture, augmented, and its caption's tokens.
+
+What the workers of the pipeline hold. The picture is loaded, taken through the
+deterministic head of the pipe (kept in RAM if there is room) and through the random
+tail with the numbers of (seed, position). A picture that cannot be read is replaced by
+another example, drawn from the numbers of the same position.
+"""
+
+import threading
+
+import numpy as np
+
+from tpr_jax.data import transforms
+from tpr_jax.data.record import Dataset, DatasetError, ImageError
+
+PROBLEMS = "problems"  # travels with a batch from the workers to the iterator
+_AUGMENT, _REPLACE = 0xA06E17, 0x4E91AC  # streams of random numbers
+_TRIES = 8
+
+
+class PictureCache:
+  """Pictures after the deterministic head of the pipe, kept in RAM up to a budget.
+
+  A full cache stays as it is: training meets every picture once an epoch, so the
+  oldest picture is exactly the one that is needed next. Pictures are handed out
+  read-only. Safe between threads; a copy in another process starts empty.
+  """
+
+  def __init__(self, megabytes: float):
+    self._free, self._budget = int(megabytes * 2**20), megabytes
+    self._lock, self._pictures = threading.Lock(), {}
+
+  def __len__(self) -> int:
+    return len(self._pictures)
+
+  def get(self, key: int) -> np.ndarray | None:
+    return self._pictures.get(key)
+
+  def put(self, key: int, picture: np.ndarray) -> None:
+    with self._lock:
+      if key in self._pictures or picture.nbytes > self._free:
+        return
+      picture = np.array(picture)  # our own copy: a view would keep its whole base
+      picture.flags.writeable = False
+      self._free -= picture.nbytes
+      self._pictures[key] = picture
+
+  def __reduce__(self):
+    return PictureCache, (self._budget,)
+
+
+def load_picture(
+  dataset: Dataset, index: int, head: transforms.Pipe, size, cache: PictureCache | None
+) -> np.ndarray:
+  """Picture of record `index` after the deterministic ops `head`; may raise ImageError.
+
+  Raises TypeError where load_image breaks its contract (uint8 [h, w, 3]).
+  """
+  picture = cache.get(index) if cache is not None else None
+  if picture is None:
+    record = dataset.records[index]
+    picture = dataset.load_image(record, size)
+    shape = getattr(picture, "shape", None)
+    if shape is None or picture.dtype != np.uint8 or shape[2:] != (3,):
+      raise TypeError(
+        f"load_image of {dataset.name} gave {type(picture).__name__} {shape} for "
+        f"{record.image}, expected a uint8 array [h, w, 3]"
+      )
+    example = dict(image=picture, caption="", record=record)
+    picture = head(example, None)["image"]  # deterministic ops take no numbers
+    if cache is not None:
+      cache.put(index, picture)
+  return picture
+
+
+class Examples:
+  """Position of training -> one example as a dict of arrays; what the workers hold."""
+
+  def __init__(self, dataset, tokenizer, pipe, length, order, seed, tokens, cache):
+    self._dataset, self._tokenizer, self._length = dataset, tokenizer, length
+    self._head, self._tail = pipe.split()
+    self._size, self._order, self._seed = pipe.size, order, seed
+    self._tokens, self._cache = tokens, cache
+    self._record, self._caption = caption_index(dataset)
+    labels = {identity: i for i, identity in enumerate(dataset.identities)}
+    self._labels = [labels[record.identity] for record in dataset.records]
+
+  def __call__(self, position: int) -> dict:
+    index, image, problems = self._readable(position)
+    at = int(self._record[index])
+    record = self._dataset.records[at]
+    caption = record.captions[self._caption[index]]
+    rng = np.random.default_rng([self._seed, position, _AUGMENT])
+    example = self._tail(dict(image=image, caption=caption, record=record), rng)
+    if example["caption"] == caption and self._tokens is not None:
+      text = self._tokens[index].astype(np.int32)
+    else:
+      text = self._tokenizer.encode([example["caption"]], self._length)[0][0]
+    return {
+      "image": example["image"],
+      "text": text,
+      "ids": np.int32(self._labels[at]),
+      "image_id": np.int32(at),
+      "replaced": np.int32(problems[0][0] if problems else -1),
+      PROBLEMS: problems,
+    }
+
+  def _readable(self, position: int):
+    """(example index, picture, [(record index, reason)] of those that failed)."""
+    index, problems, rng = self._order(position), [], None
+    for _ in range(1 + _TRIES):
+      at = int(self._record[index])
+      try:
+        image = load_picture(self._dataset, at, self._head, self._size, self._cache)
+        return index, image, problems
+      except ImageError as error:
+        problems.append((at, str(error)))
+      if rng is None:
+        rng = np.random.default_rng([self._seed, position, _REPLACE])
+      index = int(rng.integers(len(self._record)))
+    names = "; ".join(sorted({reason for _, reason in problems})[:4])
+    raise DatasetError(
+      f"{len(problems)} pictures in a row of {self._dataset.name} "
+      f"{self._dataset.split} cannot be read, so this is more than a broken file: "
+      f"{names}. Check the dataset with --mode=check"
+    )
+
+
+def caption_index(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+  """Examples in order -> (record index, caption number within it), int32 [n] each."""
+  pairs = [
+    (i, j)
+    for i, record in enumerate(dataset.records)
+    for j in range(len(record.captions))
+  ]
+  record, caption = np.asarray(pairs, np.int32).reshape(-1, 2).T
+  return record, caption
+
+
+def collate(examples) -> dict:
+  """Examples -> one batch of arrays, with the problems of all rows in one tuple."""
+  batch = {
+    key: np.stack([example[key] for example in examples])
+    for key in examples[0]
+    if key != PROBLEMS
+  }
+  batch[PROBLEMS] = tuple(p for example in examples for p in example[PROBLEMS])
+  return batch

@@ -1,0 +1,368 @@
+"""Training batches on Grain: deterministic, sharded, prefetched, exactly resumable.
+
+Position p of training shows example order(p), augmented with the random numbers of
+(seed, p). A batch row therefore depends on (seed, step, row) and on nothing else: not
+on processes, threads, worker processes, caches or interruptions. The state of the
+iterator is the number of the next step, equal on every process.
+
+A picture that cannot be read is replaced by another example, drawn from the numbers
+of the same position; the batch says so (`replaced`) and the iterator lists it
+(`broken`). Evaluation reads pictures and captions in the order of the records, each
+once; there a broken picture is a row that is not valid.
+"""
+
+import dataclasses
+import logging
+
+import grain
+import numpy as np
+from absl import flags
+
+from tpr_jax.data import sampler as samplers
+from tpr_jax.data import tokenizer as tokenizers
+from tpr_jax.data import transforms
+from tpr_jax.data.examples import (
+  PROBLEMS,
+  Examples,
+  PictureCache,
+  caption_index,
+  collate,
+  load_picture,
+)
+from tpr_jax.data.record import Dataset, DatasetError, ImageError
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptionReport:
+  """How captions fit: counts of tokens (start and end included) before cutting."""
+
+  captions: int
+  cut: int
+  length: int
+  longest: int
+  mean: float
+
+  def __str__(self) -> str:
+    return (
+      f"{self.cut:,} of {self.captions:,} captions exceed {self.length} tokens "
+      f"(longest {self.longest:,}, mean {self.mean:.1f})"
+    )
+
+
+def caption_report(
+  dataset: Dataset, tokenizer: tokenizers.Tokenizer, length: int
+) -> CaptionReport:
+  """Encodes every caption of the dataset once and counts those that are cut."""
+  texts = [text for record in dataset.records for text in record.captions]
+  return _report(tokenizer.encode(texts, length)[1], length)
+
+
+def _report(counts: np.ndarray, length: int) -> CaptionReport:
+  cut = int((counts > length).sum())
+  longest, mean = (int(counts.max()), float(counts.mean())) if len(counts) else (0, 0.0)
+  return CaptionReport(len(counts), cut, length, longest, mean)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Share:
+  """Local row number -> position of training: the rows of one process of several."""
+
+  batch: int
+  rows: int
+  first: int
+  start: int  # step that local row 0 belongs to
+
+  def __call__(self, row: int) -> int:
+    step, place = divmod(row, self.rows)
+    return (self.start + step) * self.batch + self.first + place
+
+
+class TrainIterator(grain.DatasetIterator):
+  """Batches of this process (`core/types.py`: Batch), from any step on.
+
+  Attributes:
+    examples_per_epoch: captions of the dataset, whatever the sampler.
+    captions: CaptionReport of the dataset.
+    broken: image name -> reason, of the pictures met and replaced so far.
+    replaced: number of rows of this process that were replaced so far.
+  """
+
+  def __init__(self, dataset, make, examples, steps, captions, identity):
+    super().__init__()
+    self._dataset, self._make, self._steps = dataset, make, steps
+    self._identity, self._step, self._inner = identity, 0, None
+    self.examples_per_epoch, self.captions = examples, captions
+    self.broken: dict[str, str] = {}
+    self.replaced = 0
+
+  def __next__(self) -> dict[str, np.ndarray]:
+    self._assert_not_closed()
+    if self._steps is not None and self._step >= self._steps:
+      raise StopIteration
+    self.start_prefetch()
+    batch = dict(next(self._inner))
+    for index, reason in batch.pop(PROBLEMS):
+      name = self._dataset.records[index].image
+      if name not in self.broken:
+        self.broken[name] = reason
+        logging.getLogger(__name__).warning("broken picture replaced: %s", reason)
+    self.replaced += int((batch["replaced"] >= 0).sum())
+    self._step += 1
+    return batch
+
+  def get_state(self) -> dict:
+    """The next step, and what the steps mean: a plain dict of numbers and strings."""
+    return {"step": self._step, **self._identity}
+
+  def set_state(self, state: dict) -> None:
+    """Goes to the step of `state`; ValueError if it belongs to other batches."""
+    unlike = [k for k, v in self._identity.items() if state.get(k) != v]
+    if unlike or not isinstance(state.get("step"), int) or state["step"] < 0:
+      found = ", ".join(f"{k}={state.get(k)!r}" for k in unlike or ["step"])
+      wanted = ", ".join(f"{k}={self._identity[k]!r}" for k in unlike) or "a number"
+      raise ValueError(
+        f"the saved input position belongs to other data: it has {found}, this run has "
+        f"{wanted}. Resume with the same data, batch, seed and sampler, or start a new "
+        "run folder"
+      )
+    self._stop()
+    self._step = state["step"]
+
+  def start_prefetch(self) -> None:
+    if self._inner is None:
+      self._inner = self._make(self._step)
+      self._inner.start_prefetch()
+
+  def close(self) -> None:
+    self._stop()
+    super().close()
+
+  def _stop(self) -> None:
+    inner, self._inner = getattr(self, "_inner", None), None
+    if inner is not None:
+      inner.close()
+
+  def __str__(self) -> str:
+    return f"TrainIterator(step={self._step}, {self._identity})"
+
+
+def train_iterator(
+  dataset: Dataset,
+  tokenizer: tokenizers.Tokenizer,
+  *,
+  pipe: str | transforms.Pipe,
+  length: int,
+  batch: int,
+  seed: int,
+  steps: int | None = None,
+  sampler: str = "random",
+  instances: int = 4,
+  process_index: int = 0,
+  process_count: int = 1,
+  threads: int = 2,
+  prefetch: int = 4,
+  workers: int = 0,
+  cache_mb: float = 0,
+) -> TrainIterator:
+  """Batches of one process: rows [p B / P, (p + 1) B / P) of every global batch.
+
+  Args:
+    dataset: one training split.
+    tokenizer: made by `tokenizer.build`.
+    pipe: transforms as a string or a Pipe; needs a resize.
+    length: text length L.
+    batch: size B of the GLOBAL batch, a multiple of process_count.
+    seed: any number >= 0.
+    steps: batches in all; None: endless.
+    sampler, instances: see `sampler.py`.
+    process_index, process_count: p and P.
+    threads: batches prepared at once in this process; 0: in the caller's thread.
+    prefetch: finished batches kept ready (for each worker process, if there are any).
+    workers: worker processes, for load_image functions that hold Python's lock; each
+      reads with `threads` threads. They are spawned: a script needs the usual
+      `if __name__ == "__main__"` guard.
+    cache_mb: RAM for pictures after the deterministic head of the pipe.
+
+  Raises:
+    ValueError, DatasetError, PipeError: if the arguments do not fit each other.
+  """
+  pipe = transforms.build(pipe)
+  rows, first = _share_rows(pipe, batch, process_index, process_count)
+  for name, number in dict(
+    seed=seed, threads=threads, workers=workers, cache_mb=cache_mb
+  ).items():
+    if number < 0:
+      raise ValueError(f"{name} is {number}: it cannot be below 0")
+  record, _ = caption_index(dataset)
+  if not len(record):
+    raise DatasetError(
+      f"{dataset.name} {dataset.split} has no captions to train on "
+      f"({len(dataset.records):,} pictures)"
+    )
+  labels = {identity: i for i, identity in enumerate(dataset.identities)}
+  ids = np.asarray([labels[dataset.records[i].identity] for i in record])
+  order = samplers.order(sampler, ids, seed, batch, instances=instances, images=record)
+  texts = [text for item in dataset.records for text in item.captions]
+  tokens, counts = tokenizer.encode(texts, length)
+  # Half the memory, here and in every worker; rows become int32 one by one.
+  tokens = tokens.astype(np.uint16) if tokenizer.vocab_size <= 2**16 else tokens
+  cache = PictureCache(cache_mb / max(1, workers)) if cache_mb else None
+  examples = Examples(dataset, tokenizer, pipe, length, order, seed, tokens, cache)
+
+  def make(start: int):
+    left = 2**40 if steps is None else max(0, steps - start)
+    share = _Share(batch, rows, first, start)
+    data = grain.MapDataset.range(left * rows).map(share).map(examples)
+    data = data.batch(rows, batch_fn=collate)
+    read = grain.ReadOptions(
+      num_threads=threads, prefetch_buffer_size=max(1, prefetch) if threads else 0
+    )
+    data = data.to_iter_dataset(read)
+    if workers:
+      _parse_flags()
+      data = data.mp_prefetch(
+        grain.MultiprocessingOptions(workers, per_worker_buffer_size=max(1, prefetch))
+      )
+    return iter(data)
+
+  identity = dict(seed=seed, batch=batch, sampler=sampler, examples=len(record))
+  if sampler == "identity":
+    identity["instances"] = instances
+  report = _report(counts, length)
+  return TrainIterator(dataset, make, len(record), steps, report, identity)
+
+
+class EvalBatches(grain.DatasetIterator):
+  """Batches in the order of the records, the last one padded with invalid rows.
+
+  `len()` is the number of batches. broken: image name -> reason, so far.
+  """
+
+  def __init__(self, dataset, make, count, threads):
+    super().__init__()
+    read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    data = grain.MapDataset.range(count).map(make).to_iter_dataset(read)
+    self._dataset, self._count, self._inner = dataset, count, iter(data)
+    self.broken: dict[str, str] = {}
+
+  def __len__(self) -> int:
+    return self._count
+
+  def __next__(self) -> dict[str, np.ndarray]:
+    self._assert_not_closed()
+    batch = dict(next(self._inner))
+    for index, reason in batch.pop(PROBLEMS):
+      self.broken[self._dataset.records[index].image] = reason
+      logging.getLogger(__name__).warning("broken picture left out: %s", reason)
+    return batch
+
+  def get_state(self) -> dict:
+    return self._inner.get_state()
+
+  def set_state(self, state: dict) -> None:
+    self._inner.set_state(state)
+
+  def close(self) -> None:
+    if hasattr(self, "_inner"):
+      self._inner.close()
+    super().close()
+
+
+def image_batches(
+  dataset: Dataset,
+  *,
+  pipe: str | transforms.Pipe,
+  batch: int,
+  threads: int = 2,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> EvalBatches:
+  """Every picture once: dict(image [rows, H, W, 3], valid bool [rows]).
+
+  Row r of batch s is record s B + p B / P + r of the dataset, B = `batch`, P processes,
+  rows = B / P. Rows that are not valid are black: padding of the last batch, and
+  pictures that cannot be read, which `broken` lists.
+
+  Raises:
+    PipeError: if the pipe draws random numbers or does not fix the size.
+  """
+  pipe = transforms.build(pipe)
+  if not pipe.deterministic:
+    raise transforms.PipeError(
+      f"the pipe {pipe.spec!r} is random: evaluation needs one like 'resize(384,128)'"
+    )
+  rows, first = _share_rows(pipe, batch, process_index, process_count)
+
+  def make(step: int) -> dict:
+    start = step * batch + first
+    chosen = range(start, min(start + rows, len(dataset.records)))
+    images, valid, problems = None, np.zeros(rows, bool), []
+    for row, index in enumerate(chosen):
+      try:
+        image = load_picture(dataset, index, pipe, pipe.size, None)
+      except ImageError as error:
+        problems.append((index, str(error)))
+        continue
+      if images is None:
+        images = np.zeros((rows, *image.shape), image.dtype)
+      images[row], valid[row] = image, True
+    if images is None:  # nothing readable here: still the shape and type of the others
+      blank = dict(image=np.zeros((*pipe.size, 3), np.uint8), caption="", record=None)
+      images = np.zeros_like(pipe(blank, None)["image"], shape=(rows, *pipe.size, 3))
+    return {"image": images, "valid": valid, PROBLEMS: tuple(problems)}
+
+  return EvalBatches(dataset, make, -(-len(dataset.records) // batch), threads)
+
+
+def text_batches(
+  dataset: Dataset,
+  tokenizer: tokenizers.Tokenizer,
+  *,
+  length: int,
+  batch: int,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> EvalBatches:
+  """Every caption once, by record and then in the record's order.
+
+  dict(text int32 [rows, L], record int32 [rows], caption int32 [rows] number within
+  the record, valid bool [rows]); rows as in `image_batches`. Rows that are not valid
+  hold an empty caption and record = caption = -1.
+  """
+  record, caption = caption_index(dataset)
+  rows, first = _share_rows(None, batch, process_index, process_count)
+
+  def make(step: int) -> dict:
+    start = step * batch + first
+    at = np.arange(start, start + rows)
+    valid = at < len(record)
+    at = at[valid]
+    texts = [dataset.records[record[i]].captions[caption[i]] for i in at]
+    text, _ = tokenizer.encode(texts + [""] * (rows - len(at)), length)
+    where = {"record": record[at], "caption": caption[at]}
+    pad = (0, rows - len(at))
+    where = {k: np.pad(v, pad, constant_values=-1) for k, v in where.items()}
+    return {"text": text, **where, "valid": valid, PROBLEMS: ()}
+
+  return EvalBatches(dataset, make, -(-len(record) // batch), threads=1)
+
+
+def _share_rows(pipe, batch, index, count) -> tuple[int, int]:
+  """(rows of this process, its first row in the global batch), or an error."""
+  if pipe is not None and pipe.size is None:
+    raise transforms.PipeError(
+      f"the pipe {pipe.spec!r} has no resize(height, width): pictures of different "
+      "sizes do not make a batch"
+    )
+  if batch < 1 or count < 1 or batch % count or not 0 <= index < count:
+    raise ValueError(
+      f"a batch of {batch} cannot be shared by {count} processes (this is number "
+      f"{index}, from 0): it must be a multiple of their number"
+    )
+  return batch // count, index * (batch // count)
+
+
+def _parse_flags() -> None:
+  """Grain's workers read absl flags, which are unparsed outside absl.app.run."""
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()

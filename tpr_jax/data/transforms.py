@@ -1,0 +1,356 @@
+"""Image augmentation as functions of (example, rng), named in configs as a pipe.
+
+  build("resize(384,128)|flip(0.5)|pad_crop(10)|erase(0.5)")
+
+An example is a dict: image (uint8 [h, w, 3] RGB, or float32 after `normalize`),
+caption (str) and record. An op returns a new dict and never writes into an array it
+was given. Probabilities, crops and boxes follow torchvision, which the papers used;
+random numbers come from the numpy Generator of the example, so they depend on
+(seed, position) alone.
+"""
+
+import ast
+import dataclasses
+import difflib
+import inspect
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+FILTERS = {
+  "nearest": Image.Resampling.NEAREST,
+  "box": Image.Resampling.BOX,
+  "bilinear": Image.Resampling.BILINEAR,
+  "hamming": Image.Resampling.HAMMING,
+  "bicubic": Image.Resampling.BICUBIC,
+  "lanczos": Image.Resampling.LANCZOS,
+}
+_SIDES = re.compile(r"\b(left|right)(?=\b|most\b|wards?\b|hand)", re.IGNORECASE)
+_OTHER = {"left": "right", "right": "left"}
+
+
+class PipeError(ValueError):
+  """A pipe string cannot be used: says which op and what it takes."""
+
+
+class Op:
+  """One step of a pipe. `random` ops draw from the rng, the others never do."""
+
+  random: ClassVar[bool] = True
+
+  def __call__(self, example: Mapping[str, Any], rng: np.random.Generator) -> dict:
+    raise NotImplementedError
+
+  @property
+  def changes_caption(self) -> bool:
+    return False
+
+
+@dataclasses.dataclass(frozen=True)
+class Resize(Op):
+  """Squashes the picture to height x width, antialiased (Pillow's resize, which is
+  what torchvision's Resize does to a PIL image). The field does not keep the aspect."""
+
+  height: int
+  width: int
+  filter: str = "bilinear"
+  random: ClassVar[bool] = False
+
+  def __post_init__(self):
+    _need(
+      _whole(self.height) and _whole(self.width), "height and width are numbers > 0"
+    )
+    _need(self.filter in FILTERS, f"filter is one of {', '.join(FILTERS)}")
+
+  def __call__(self, example, rng):
+    image = example["image"]
+    if image.shape[:2] == (self.height, self.width):
+      return dict(example)
+    if image.dtype != np.uint8:
+      raise PipeError("resize needs a uint8 image: put it before normalize")
+    size = (self.width, self.height)
+    resized = Image.fromarray(image).resize(size, FILTERS[self.filter])
+    return {**example, "image": np.asarray(resized)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Flip(Op):
+  """Mirrors the picture with probability p.
+
+  words says what becomes of captions with the words left and right: "keep" leaves
+  them as they are (the habit of the field, and wrong for those captions), "skip"
+  leaves such pairs unflipped, "swap" exchanges the two words. A "left" that means
+  "departed" or a "right" that means "exactly" counts as well.
+  """
+
+  p: float = 0.5
+  words: str = "keep"
+
+  def __post_init__(self):
+    _need(_share(self.p), "p is between 0 and 1")
+    _need(self.words in ("keep", "skip", "swap"), "words is keep, skip or swap")
+
+  @property
+  def changes_caption(self):
+    return self.words == "swap"
+
+  def __call__(self, example, rng):
+    chosen = rng.random() < self.p  # drawn always: later ops see the same numbers
+    if not chosen or (self.words == "skip" and _SIDES.search(example["caption"])):
+      return dict(example)
+    flipped = {**example, "image": np.ascontiguousarray(example["image"][:, ::-1])}
+    if self.words == "swap":
+      flipped["caption"] = _SIDES.sub(_swap_side, example["caption"])
+    return flipped
+
+
+@dataclasses.dataclass(frozen=True)
+class PadCrop(Op):
+  """Pads every side by `pad` pixels of colour `fill`, then crops the old size at
+  random. IRRA pads before it normalises, so its border is black: fill 0."""
+
+  pad: int = 10
+  fill: float | tuple | str = 0
+
+  def __post_init__(self):
+    _need(_whole(self.pad, 0), "pad is a number of pixels")
+    _colour(self.fill)
+
+  def __call__(self, example, rng):
+    image, pad = example["image"], self.pad
+    height, width = image.shape[:2]
+    top, left = (int(i) for i in rng.integers(0, 2 * pad + 1, size=2))
+    canvas = np.empty((height + 2 * pad, width + 2 * pad, 3), image.dtype)
+    canvas[:] = _colour(self.fill, image.dtype)
+    canvas[pad : pad + height, pad : pad + width] = image
+    crop = canvas[top : top + height, left : left + width]
+    return {**example, "image": np.ascontiguousarray(crop)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Erase(Op):
+  """Random erasing (Zhong et al., arXiv:1708.04896), as torchvision draws it.
+
+  With probability p, a box whose share of the picture is uniform in `area` and whose
+  height / width is log-uniform in `aspect` is filled; boxes that do not fit are drawn
+  anew, ten times at most. fill "mean" is CLIP's mean pixel. "irra" is what IRRA's
+  code does: it writes the mean as a NORMALISED value, so the pixel is brighter,
+  mean + std * mean. A number or three numbers are pixel values.
+  """
+
+  p: float = 0.5
+  area: tuple = (0.02, 0.4)
+  aspect: tuple = (0.3, 3.3)
+  fill: float | tuple | str = "mean"
+
+  def __post_init__(self):
+    _need(_share(self.p), "p is between 0 and 1")
+    _need(_range(self.area) and self.area[1] <= 1, "area is (low, high) within 0..1")
+    _need(_range(self.aspect) and self.aspect[0] > 0, "aspect is (low, high) above 0")
+    _colour(self.fill)
+
+  def __call__(self, example, rng):
+    image = example["image"]
+    if rng.random() >= self.p:
+      return dict(example)
+    box = self.box(image.shape[0], image.shape[1], rng)
+    if box is None:
+      return dict(example)
+    top, left, height, width = box
+    image = image.copy()
+    colour = _colour(self.fill, image.dtype)
+    image[top : top + height, left : left + width] = colour
+    return {**example, "image": image}
+
+  def box(self, height: int, width: int, rng) -> tuple[int, int, int, int] | None:
+    """(top, left, height, width) of the box, or None when ten tries do not fit."""
+    low, high = math.log(self.aspect[0]), math.log(self.aspect[1])
+    for _ in range(10):
+      area = height * width * rng.uniform(*self.area)
+      aspect = math.exp(rng.uniform(low, high))
+      h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+      if 0 < h < height and 0 < w < width:
+        top = int(rng.integers(0, height - h + 1))
+        return top, int(rng.integers(0, width - w + 1)), h, w
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalize(Op):
+  """uint8 -> float32 (x / 255 - mean) / std, by default with CLIP's numbers. Default
+  pipes leave it out: the model normalises uint8 on the device."""
+
+  mean: tuple = CLIP_MEAN
+  std: tuple = CLIP_STD
+  random: ClassVar[bool] = False
+
+  def __post_init__(self):
+    _need(_triple(self.mean) and _triple(self.std), "mean and std are three numbers")
+    _need(min(self.std) > 0, "std is above 0")
+
+  def __call__(self, example, rng):
+    if example["image"].dtype != np.uint8:
+      raise PipeError("normalize needs a uint8 image: it can come only once")
+    image = example["image"].astype(np.float32) / np.float32(255)
+    image = (image - np.float32(self.mean)) / np.float32(self.std)
+    return {**example, "image": image}
+
+
+OPS: dict[str, type[Op]] = {
+  "resize": Resize,
+  "flip": Flip,
+  "pad_crop": PadCrop,
+  "erase": Erase,
+  "normalize": Normalize,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pipe:
+  """Ops in order. `size` is the [height, width] they end with, None if unknown."""
+
+  spec: str
+  ops: tuple[Op, ...]
+
+  def __call__(self, example: Mapping[str, Any], rng: np.random.Generator) -> dict:
+    for op in self.ops:
+      example = op(example, rng)
+    return dict(example)
+
+  @property
+  def deterministic(self) -> bool:
+    return not any(op.random for op in self.ops)
+
+  @property
+  def changes_caption(self) -> bool:
+    return any(op.changes_caption for op in self.ops)
+
+  @property
+  def size(self) -> tuple[int, int] | None:
+    sizes = [(op.height, op.width) for op in self.ops if isinstance(op, Resize)]
+    return sizes[-1] if sizes else None
+
+  def split(self) -> tuple["Pipe", "Pipe"]:
+    """(leading deterministic ops, which may be cached; the rest)."""
+    count = next((i for i, op in enumerate(self.ops) if op.random), len(self.ops))
+    return Pipe(self.spec, self.ops[:count]), Pipe(self.spec, self.ops[count:])
+
+
+def build(spec: "str | Pipe") -> Pipe:
+  """The pipe that a string names; PipeError says which op is wrong and what it takes.
+
+  Arguments are literals, by place or by name: "erase(0.5, area=(0.02, 0.2))".
+  """
+  if isinstance(spec, Pipe):
+    return spec
+  if not isinstance(spec, str):
+    raise PipeError(
+      f"a pipe is a string such as 'resize(384,128)|flip', found {spec!r}"
+    )
+  if not spec.strip():
+    return Pipe(spec, ())
+  try:
+    node = ast.parse(spec.strip(), mode="eval").body
+  except SyntaxError as error:
+    raise PipeError(
+      f"cannot read the pipe {spec!r} near character {error.offset}: expected ops "
+      "joined by |, as in 'resize(384,128)|flip(0.5)'"
+    ) from error
+  nodes = []
+  while isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+    nodes.append(node.right)
+    node = node.left
+  return Pipe(spec, tuple(_op(node, spec) for node in [node, *reversed(nodes)]))
+
+
+def _op(node: ast.expr, spec: str) -> Op:
+  call = node if isinstance(node, ast.Call) else None
+  name = call.func if call else node
+  if not isinstance(name, ast.Name):
+    raise PipeError(f"{ast.unparse(node)!r} in the pipe {spec!r} is not an op")
+  if name.id not in OPS:
+    near = difflib.get_close_matches(name.id, OPS, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise PipeError(
+      f"unknown op {name.id!r} in the pipe {spec!r}{hint} Known: {', '.join(OPS)}"
+    )
+  kind = OPS[name.id]
+  try:
+    args = [ast.literal_eval(arg) for arg in call.args] if call else []
+    pairs = (
+      [(arg.arg, ast.literal_eval(arg.value)) for arg in call.keywords] if call else []
+    )
+    return kind(*args, **dict(pairs))
+  except (TypeError, ValueError) as error:
+    reason = str(error).replace(f"{kind.__name__}.__init__()", name.id)
+    if "malformed node" in reason:
+      reason = "arguments are plain numbers, strings and tuples"
+    takes = str(inspect.signature(kind)).removesuffix(" -> None")
+    raise PipeError(
+      f"cannot use {ast.unparse(node)!r} in the pipe {spec!r}: {reason}. "
+      f"It takes {name.id}{takes}"
+    ) from error
+
+
+def _swap_side(match: re.Match) -> str:
+  word = match.group(0)
+  other = _OTHER[word.lower()]
+  if word.isupper():
+    return other.upper()
+  return other.capitalize() if word[0].isupper() else other
+
+
+def _colour(fill, dtype=np.uint8) -> np.ndarray:
+  """The colour to fill with, in the units of the image: pixels for uint8; on float32
+  "mean" is 0 and "irra" is the mean, and numbers are taken as they are."""
+  _need(
+    fill in ("mean", "irra")
+    if isinstance(fill, str)
+    else _number(fill) or _triple(fill),
+    "fill is 'mean', 'irra', a number or three numbers",
+  )
+  mean, std = np.array(CLIP_MEAN), np.array(CLIP_STD)
+  if isinstance(fill, str):
+    unit = np.zeros(3) if fill == "mean" else mean
+    if dtype != np.uint8:
+      return unit.astype(dtype)
+    fill = np.round(255 * (mean + std * unit))
+  if dtype == np.uint8:
+    _need(np.min(fill) >= 0 and np.max(fill) <= 255, "fill is between 0 and 255")
+  return np.broadcast_to(np.asarray(fill, dtype), (3,))
+
+
+def _need(true: bool, message: str) -> None:
+  if not true:
+    raise ValueError(message)
+
+
+def _number(value) -> bool:
+  return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _whole(value, least: int = 1) -> bool:
+  return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _share(value) -> bool:
+  return _number(value) and 0 <= value <= 1
+
+
+def _triple(value) -> bool:
+  return (
+    isinstance(value, (tuple, list)) and len(value) == 3 and all(map(_number, value))
+  )
+
+
+def _range(value) -> bool:
+  pair = (
+    isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_number, value))
+  )
+  return bool(pair and 0 <= value[0] <= value[1])

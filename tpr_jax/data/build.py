@@ -141,7 +141,11 @@ def _source(name) -> tuple[Callable[..., Dataset], Mapping[str, Any]]:
 
 def _loader(name, options):
   load, fixed = _source(name)
-  options = dict(options or {})
+  # A config hands over nested ConfigDicts; sources want plain dictionaries.
+  options = {
+    option: value.to_dict() if hasattr(value, "to_dict") else value
+    for option, value in dict(options or {}).items()
+  }
   known = [option for option in _parameters(load) if option not in fixed]
   for option in options:
     if option not in known:

@@ -1,0 +1,78 @@
+"""What was published about each dataset: the one place where these numbers stand.
+
+COUNTS: images, captions, identities of each split and of the whole, from the papers
+and release notes. Where two figures are in print, both are accepted. WORDS: Table 1 of
+the UFineBench paper (Zuo et al., CVPR 2024): longest, shortest and mean number of words
+of a caption and the number of unique words.
+"""
+
+from typing import NamedTuple
+
+
+class Counts(NamedTuple):
+  """Accepted figures; usually one each."""
+
+  images: tuple[int, ...]
+  captions: tuple[int, ...]
+  identities: tuple[int, ...]
+
+
+class Words(NamedTuple):
+  """Words of captions over a whole dataset."""
+
+  longest: int
+  shortest: int
+  mean: float
+  unique: int
+
+
+def _counts(images, captions, identities):
+  captions = captions if isinstance(captions, tuple) else (captions,)
+  return Counts((images,), captions, (identities,))
+
+
+COUNTS: dict[str, dict[str, Counts]] = {
+  "cuhk_pedes": {
+    "train": _counts(34_054, 68_126, 11_003),
+    "val": _counts(3_078, 6_158, 1_000),
+    "test": _counts(3_074, 6_156, 1_000),
+    # The splits add up to 80,440; the paper and most tables print 80,412.
+    "all": _counts(40_206, (80_440, 80_412), 13_003),
+  },
+  "icfg_pedes": {
+    "train": _counts(34_674, 34_674, 3_102),
+    "test": _counts(19_848, 19_848, 1_000),
+    "all": _counts(54_522, 54_522, 4_102),
+  },
+  "rstpreid": {
+    "train": _counts(18_505, 37_010, 3_701),
+    "val": _counts(1_000, 2_000, 200),
+    "test": _counts(1_000, 2_000, 200),
+    # The UFineBench paper prints 51,010; two captions an image make 41,010.
+    "all": _counts(20_505, 41_010, 4_101),
+  },
+  "ufine6926": {
+    "train": _counts(18_577, 37_154, 4_926),
+    "test": _counts(7_629, 15_258, 2_000),
+    "all": _counts(26_206, 52_412, 6_926),
+  },
+  "ufine3c": {"test": _counts(7_446, 37_939, 2_250)},
+}
+
+WORDS: dict[str, Words] = {
+  "cuhk_pedes": Words(96, 15, 23.5, 9_408),
+  "icfg_pedes": Words(83, 9, 37.2, 5_790),
+  "rstpreid": Words(70, 11, 26.5, 3_138),
+  "ufine6926": Words(218, 30, 80.8, 8_475),
+}
+
+# Said when the counts of a set differ: the causes that users of these sets ran into.
+HINTS: dict[str, str] = {
+  "rstpreid": (
+    "two divisions of RSTPReid are in circulation: 3,901/100/100 identities (early "
+    "copies) and 3,701/200/200 (what papers report on)"
+  ),
+  "ufine6926": (
+    "other people in the layout of UFine6926 (rendered ones, your own) will differ"
+  ),
+}

@@ -40,7 +40,7 @@ def positive_negative_ratio(match_sum, matches, other_sum, others):
   empty = (others == 0) | (other_sum <= 0)
   match_mean = match_sum / matches
   other_mean = jnp.where(empty, 1.0, other_sum / jnp.maximum(others, 1))
-  return jnp.where(empty, 1.0, 1.0 - jnp.exp(-match_mean / other_mean))
+  return jnp.where(empty, 1.0, -jnp.expm1(-match_mean / other_mean))
 
 
 def from_ranks(ranks, match, before, other_sum, size):

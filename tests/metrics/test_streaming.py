@@ -10,6 +10,12 @@ from tpr_jax.metrics import streaming
 FIELDS = ("matches", "first_rank", "ap", "inp", "sd", "top", "score")
 
 
+@pytest.fixture(autouse=True)
+def few_shapes(monkeypatch):
+  """Two buckets compile faster than five; `test_equals_slow_numpy` has all of them."""
+  monkeypatch.setattr(streaming, "_BUCKETS", (4, streaming.COUNTED))
+
+
 def unit(x):
   return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
 
@@ -67,8 +73,9 @@ def check_against_reference(result, scores, query_ids, gallery_ids, variant):
 @pytest.mark.parametrize("variant", ["paper", "released_script"])
 @pytest.mark.parametrize("counted", [True, False])
 def test_equals_slow_numpy(variant, counted, monkeypatch):
+  buckets = (4, 16, 64, 256, streaming.COUNTED) if counted else (0,)
+  monkeypatch.setattr(streaming, "_BUCKETS", buckets)
   if not counted:  # every query is then ranked by a sort
-    monkeypatch.setattr(streaming, "_BUCKETS", (0,))
     monkeypatch.setattr(streaming, "COUNTED", -1)
   query, gallery, query_ids, gallery_ids = problem()
   result = streaming.evaluate(
@@ -164,7 +171,7 @@ def test_every_bucket_gives_the_same_numbers(monkeypatch):
 @pytest.mark.parametrize("split, shape", [(False, (8,)), (True, (8,)), (True, (4, 2))])
 def test_eight_devices_equal_one(split, shape, monkeypatch):
   assert jax.device_count() == 8
-  monkeypatch.setattr(streaming, "_BUCKETS", (32,))  # less to compile
+  monkeypatch.setattr(streaming, "_BUCKETS", (32,))
   mesh = jax.make_mesh(shape, ("data", "fsdp")[: len(shape)])
   for variant in ("paper", "released_script"):
     arrays = problem(identities=20)

@@ -1,6 +1,5 @@
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from tests.reference import metrics as reference
 from tpr_jax.metrics import msd

@@ -7,7 +7,7 @@ import pytest
 from tests.reference import metrics as reference
 from tpr_jax.metrics import streaming
 
-FIELDS = ("matches", "first_rank", "ap", "inp", "sd", "top", "score")
+FIELDS = ("matches", "first_rank", "ap", "inp", "sd", "top", "top_score")
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,7 @@ def check_against_reference(result, scores, query_ids, gallery_ids, variant):
     for name in ("ap", "inp", "sd"):
       assert getattr(result, name)[i] == pytest.approx(row[name], rel=1e-5), name
     assert result.top[i].tolist() == row["top"][: result.top.shape[1]].tolist()
-    np.testing.assert_allclose(result.score[i], scores[i][result.top[i]], atol=1e-6)
+    np.testing.assert_allclose(result.top_score[i], scores[i][result.top[i]], atol=1e-6)
   real = [row for row in rows if row is not None]
   summary = result.summary()
   assert summary["unmatched"] == len(rows) - len(real)
@@ -225,7 +225,8 @@ def test_one_match_one_item():
   )  # fmt: skip
   assert result.top.tolist() == [[0] + [-1] * 9]
   assert (
-    result.score[0, 0] == pytest.approx(0.6) and np.isnan(result.score[0, 1:]).all()
+    result.top_score[0, 0] == pytest.approx(0.6)
+    and np.isnan(result.top_score[0, 1:]).all()
   )
 
 

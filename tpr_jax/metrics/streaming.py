@@ -41,7 +41,7 @@ class Result:
     ap, inp, sd: float32 [Q] in [0, 1]; NaN without a match.
     top: int32 [Q, K], gallery indices of the best items, best first; -1 beyond the
       end of a gallery with fewer than K items.
-    score: float32 [Q, K], their cosines; NaN where `top` is -1.
+    top_score: float32 [Q, K], their cosines; NaN where `top` is -1.
     gallery: number of gallery items.
   """
 
@@ -51,7 +51,7 @@ class Result:
   inp: np.ndarray
   sd: np.ndarray
   top: np.ndarray
-  score: np.ndarray
+  top_score: np.ndarray
   gallery: int
 
   def hit(self, k: int) -> np.ndarray:
@@ -215,7 +215,7 @@ def _rank_block(
     values = ranking.from_flags(flags)
     by_rank = jnp.take_along_axis(s, order, axis=1)
     sd = msd.from_flags(by_rank if variant == "paper" else s, flags, size)
-  return dict(values, sd=sd, top=best.astype(jnp.int32), score=score)
+  return dict(values, sd=sd, top=best.astype(jnp.int32), top_score=score)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -336,7 +336,7 @@ def _empty(queries, top):
     values,
     first_rank=np.zeros(queries, np.int32),
     top=np.full((queries, top), -1, np.int32),
-    score=np.full((queries, top), np.nan, np.float32),
+    top_score=np.full((queries, top), np.nan, np.float32),
   )
 
 

@@ -220,7 +220,8 @@ def write_clip_files(merges_path: str, folder: str | pathlib.Path) -> None:
       "same unpacked), which comes with OpenAI's CLIP and with open_clip"
     )
   try:
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", "utf-8") as file:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as file:
       lines = file.read().split("\n")[1 : 1 + CLIP_MERGES]
   except (OSError, EOFError, UnicodeDecodeError) as error:
     raise TokenizerError(f"cannot read the merges file {path}: {error}") from error

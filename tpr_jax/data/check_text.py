@@ -12,7 +12,9 @@ from tpr_jax.data.record import Dataset
 # A word: letters and digits, with apostrophes and hyphens inside ("knee-length" is
 # one). The paper does not say how it counted; this is what readers call a word.
 _WORD = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*")
-_MARKUP = re.compile(r"</?[a-zA-Z][^>]*>|&#?\w+;|\\[nrtux]|https?://")
+_MARKUP = re.compile(
+  r"</?[a-zA-Z][^>]*>|&(#\d+|#x[\da-fA-F]+|[a-zA-Z]{2,8});|\\[nrtux]|https?://"
+)
 
 
 def words(caption: str) -> list[str]:

@@ -87,7 +87,8 @@ class Findings:
       if finding.examples and finding.count > len(finding.examples):
         lines.append(f"          ... of {finding.count:,}")
     total = self.to_json()["counts"]
-    lines += ["", ", ".join(f"{total[s]} {s}{'s'[: s != 'info']}" for s in SEVERITIES)]
+    plural = {s: "s" if s != "info" and total[s] != 1 else "" for s in SEVERITIES}
+    lines += ["", ", ".join(f"{total[s]} {s}{plural[s]}" for s in SEVERITIES)]
     return lines
 
 

@@ -128,6 +128,9 @@ class Ufine3c(_Published):
   name = SOURCE = "ufine3c"
 
 
+PUBLISHED = (CuhkPedes, IcfgPedes, Rstpreid, Ufine6926, Ufine3c)
+
+
 def write_archive(
   datasets: Sequence[Dataset],
   folder: str | os.PathLike,
@@ -178,6 +181,8 @@ def write_archive(
 
     def _log_download_bytes(self):
       """Says nothing: TFDS would tell that it downloads, and it does not."""
+
+    _log_download_done = _log_download_bytes
 
     def _generate_examples(self, dataset):
       nonlocal done

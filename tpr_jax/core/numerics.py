@@ -19,8 +19,8 @@ def unit(x: jax.Array, *, tiny: float = 1e-24) -> jax.Array:
   """
   x = x.astype(jnp.float32)
   square = jnp.sum(x * x, axis=-1, keepdims=True)
-  some = square > tiny
-  return jnp.where(some, x * lax.rsqrt(jnp.where(some, square, 1.0)), 0.0)
+  none = square <= tiny  # false for NaN, which must stay NaN
+  return jnp.where(none, 0.0, x * lax.rsqrt(jnp.where(none, 1.0, square)))
 
 
 def masked_mean(values: jax.Array, valid: jax.Array | None = None) -> jax.Array:
@@ -82,8 +82,19 @@ def contract(spec: str, a: jax.Array, b: jax.Array, dtype: str) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _contract(spec: str, dtype: str, a: jax.Array, b: jax.Array) -> jax.Array:
-  return jnp.einsum(
-    spec, a.astype(dtype), b.astype(dtype), preferred_element_type=jnp.float32
+  product = functools.partial(jnp.einsum, spec, preferred_element_type=jnp.float32)
+  a, b = a.astype(dtype), b.astype(dtype)
+  inputs, output = spec.split("->")
+  first, second = inputs.split(",")
+  if not set(first) & set(second) & set(output):
+    return product(a, b)
+  # A batched bfloat16 product with a float32 result fails at run time on XLA's CPU for
+  # some layouts (jax 0.10 to 0.12). The rounded operands widened give the same sums.
+  return lax.platform_dependent(
+    a,
+    b,
+    cpu=lambda a, b: product(a.astype(jnp.float32), b.astype(jnp.float32)),
+    default=product,
   )
 
 

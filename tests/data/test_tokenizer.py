@@ -253,10 +253,18 @@ def _byte_of():
 
 
 def test_people_words_are_whole(people):
-  words = [w for w in train_bpe.seed_words() if w.isalpha() and len(w) > 1]
-  assert len(words) > 500
-  _, counts = people.encode(words, 16)
-  assert (counts == 3).mean() > 0.9
+  texts = train_bpe.grammar_texts(20, seed=8)  # people the training never met
+  words = sorted({word for t in texts for word in re.findall("[a-z]+", t.lower())})
+  assert len(words) > 300
+  assert (people.encode(words, 16)[1] == 3).mean() > 0.95
+  counts, sizes = people.encode(texts, 168)[1], [len(text.split()) for text in texts]
+  assert (counts < 168).all()
+  assert (counts - 2).sum() / sum(sizes) < 1.4  # punctuation and hyphens included
+  # Other words of descriptions are in two or three pieces at worst, not in letters.
+  others = [word for word in train_bpe.seed_words() if word.isalpha()]
+  assert len(others) > 800
+  assert (people.encode(others, 16)[1] - 2).mean() < 1.6
+
   # The same word is the same token after a space, a hyphen or a bracket.
   rows = people.encode(["red shirt", "red-shirt", "(red shirt"], 8)[0]
   assert set(rows[0][:3]) <= set(rows[1]) and set(rows[0][:3]) <= set(rows[2])

@@ -1,8 +1,8 @@
 """Trains the small byte-level BPE of the embedded run and writes people_bpe.json.
 
-  python -m tpr_jax.data.train_bpe [--vocab 2048] [--records 3000] [--out FILE]
+  python -m tpr_jax.data.train_bpe [--vocab 2048] [--people 400] [--out FILE]
 
-The corpus is the captions of the rendered people (`rendered/grammar.py`) and the
+The corpus is texts of the grammar of rendered people (`rendered/grammar.py`) and the
 ordinary words of person descriptions in people_words.txt, so that captions about
 photographs are not broken into letters. The same corpus gives the same file.
 """
@@ -11,6 +11,8 @@ import argparse
 import json
 import pathlib
 from collections.abc import Iterable, Sequence
+
+import numpy as np
 
 from tpr_jax.data import tokenizer
 
@@ -24,7 +26,7 @@ def seed_words(path: pathlib.Path = WORDS) -> list[str]:
 
 
 def train(
-  texts: Iterable[str], vocab_size: int, *, words: Sequence[str] = (), weight: int = 8
+  texts: Iterable[str], vocab_size: int, *, words: Sequence[str] = (), weight: int = 10
 ) -> list[tuple[str, str]]:
   """Merges for `vocab_size` ids, special ids included, in the order BPE applies them.
 
@@ -72,23 +74,27 @@ def write(merges: Sequence[tuple[str, str]], path: pathlib.Path) -> None:
   )
 
 
-def grammar_texts(records: int) -> list[str]:
-  """Captions of about `records` rendered training images, all granularities."""
-  from tpr_jax.data.rendered import sets
+def grammar_texts(people: int, seed: int = 0) -> list[str]:
+  """Texts about `people` rendered people in every granularity and style, one each."""
+  from tpr_jax.data.rendered import attributes, grammar
 
-  dataset = sets.load(
-    "train", identities=max(1, records // 4), granularity=("fine", "medium", "coarse")
-  )
-  return [text for record in dataset.records for text in record.captions]
+  rng, texts, domains = np.random.default_rng(seed), [], sorted(attributes.DOMAINS)
+  for number in range(people):
+    person = attributes.sample_person(rng)
+    view = attributes.sample_view(rng, domains[number % len(domains)])
+    for granularity in grammar.GRANULARITIES:
+      for style in grammar.STYLES:
+        texts.append(grammar.describe(person, view, granularity, style, rng).text)
+  return texts
 
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--vocab", type=int, default=2048, help="ids in all")
-  parser.add_argument("--records", type=int, default=3000, help="images to describe")
+  parser.add_argument("--people", type=int, default=400, help="people to describe")
   parser.add_argument("--out", type=pathlib.Path, default=tokenizer.PEOPLE)
   args = parser.parse_args()
-  texts = grammar_texts(args.records)
+  texts = grammar_texts(args.people)
   write(train(texts, args.vocab, words=seed_words()), args.out)
   print(f"{args.vocab} ids from {len(texts):,} captions -> {args.out}")
 

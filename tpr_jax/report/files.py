@@ -1,0 +1,184 @@
+"""A run folder, read: what is there, and a plain sentence for what is not.
+
+Only `results.json` must exist. Everything else may be missing (a run that was copied,
+evaluated elsewhere, or stopped), and is then said to be missing. A file that exists
+and cannot be understood is an error that names it.
+"""
+
+import dataclasses
+import json
+import math
+import pathlib
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tpr_jax.report import tables
+
+
+class ReportError(Exception):
+  """The report cannot be made: names the file and what is wrong with it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranking:
+  """One `rankings/NAME.npz`; Q queries, K best images each.
+
+  Attributes:
+    query_record, query_caption: int32 [Q], which caption of which record.
+    top: int32 [Q, K] gallery records, best first; -1 = fewer than K in the gallery.
+    score: float32 [Q, K] cosines.
+    first_rank: int32 [Q] rank of the first right image, 0 = none in the gallery.
+    ap: float32 [Q] average precision, NaN where first_rank is 0.
+  """
+
+  query_record: np.ndarray
+  query_caption: np.ndarray
+  top: np.ndarray
+  score: np.ndarray
+  first_rank: np.ndarray
+  ap: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFiles:
+  """Everything the report needs from a run folder.
+
+  Attributes:
+    folder: the run folder.
+    results, config, run: the JSON files; config and run are {} where missing.
+    train, val: lines of `metrics.jsonl`, by step.
+    rankings: name of the evaluation -> Ranking, where its file exists.
+    missing: sentences on what is not there.
+  """
+
+  folder: pathlib.Path
+  results: Mapping[str, Any]
+  config: Mapping[str, Any]
+  run: Mapping[str, Any]
+  train: Sequence[Mapping[str, Any]]
+  val: Sequence[Mapping[str, Any]]
+  rankings: Mapping[str, Ranking]
+  missing: Sequence[str]
+
+
+def read(folder: pathlib.Path) -> RunFiles:
+  """Reads a run folder.
+
+  Raises:
+    ReportError: no `results.json`, or a file that cannot be understood.
+  """
+  path = folder / "results.json"
+  if not path.is_file():
+    raise ReportError(
+      f"{path} does not exist: there is nothing to report before an evaluation;"
+      " run --mode=eval first"
+    )
+  results, missing = _json(path), []
+  try:
+    tables.rows(results)
+  except ValueError as error:
+    raise ReportError(f"{path}: {error}") from error
+  optional = {}
+  for name, what in (
+    ("config.json", "the configuration of the run"),
+    ("run.json", "the command, versions, devices and times"),
+  ):
+    optional[name] = _json(folder / name) if (folder / name).is_file() else {}
+    if not optional[name]:
+      missing.append(f"{name} is not in the run folder: {what} is not known.")
+  train, val = _metrics(folder / "metrics.jsonl")
+  if not train:
+    missing.append("metrics.jsonl has no training step: there are no loss curves.")
+  if not val:
+    missing.append(
+      "No validation scores were logged (no validation split, or stopped before the"
+      " first validation): there is no validation curve."
+    )
+  rankings = {}
+  for name in results["evals"]:
+    path = folder / "rankings" / f"{name}.npz"
+    if path.is_file():
+      rankings[name] = _ranking(path)
+    else:
+      missing.append(f"rankings/{name}.npz is not in the run folder: no pictures.")
+  return RunFiles(
+    folder=folder,
+    results=results,
+    config=optional["config.json"],
+    run=optional["run.json"],
+    train=train,
+    val=val,
+    rankings=rankings,
+    missing=missing,
+  )
+
+
+def _json(path: pathlib.Path) -> Mapping[str, Any]:
+  try:
+    value = json.loads(path.read_text(encoding="utf-8"))
+  except (OSError, ValueError) as error:
+    raise ReportError(f"{path} cannot be read as JSON: {error}") from error
+  if not isinstance(value, dict):
+    raise ReportError(f"{path} holds a {type(value).__name__}; expected an object")
+  return value
+
+
+def _metrics(path: pathlib.Path) -> tuple[list[dict], list[dict]]:
+  """(train, val) lines by step; a last line cut off by a kill is left out."""
+  if not path.is_file():
+    return [], []
+  lines = path.read_text(encoding="utf-8").splitlines()
+  by_kind: dict[str, list[dict]] = {"train": [], "val": []}
+  for number, line in enumerate(lines, start=1):
+    try:
+      entry = json.loads(line)
+      by_kind[entry["kind"]].append({**entry, "step": int(entry["step"])})
+    except (ValueError, KeyError, TypeError) as error:
+      if number == len(lines):
+        continue
+      raise ReportError(
+        f"{path}, line {number}: expected an object with step and kind"
+        f' ("train" or "val"), found {line[:60]!r}'
+      ) from error
+  train, val = (sorted(by_kind[kind], key=lambda e: e["step"]) for kind in by_kind)
+  return train, val
+
+
+def _ranking(path: pathlib.Path) -> Ranking:
+  names = [field.name for field in dataclasses.fields(Ranking)]
+  try:
+    with np.load(path, allow_pickle=False) as archive:
+      found = {name: archive[name] for name in names if name in archive}
+  except (OSError, ValueError, zipfile.BadZipFile) as error:
+    raise ReportError(f"{path} cannot be read: {error}") from error
+  absent = [name for name in names if name not in found]
+  if absent:
+    raise ReportError(f"{path} has no array {absent[0]!r}; expected {', '.join(names)}")
+  ranking = Ranking(**found)
+  queries = len(ranking.query_record)
+  two = {"top", "score"}
+  for name in names:
+    shape = found[name].shape
+    if len(shape) != 1 + (name in two) or shape[0] != queries:
+      raise ReportError(
+        f"{path}: {name!r} has shape {shape}, with {queries} entries in 'query_record'"
+      )
+  if ranking.top.shape != ranking.score.shape:
+    raise ReportError(
+      f"{path}: 'top' {ranking.top.shape} and 'score' {ranking.score.shape} differ"
+    )
+  return ranking
+
+
+def series(lines: Sequence[Mapping[str, Any]], key: str) -> tuple[list, list]:
+  """(steps, values) of the lines that hold a finite number under `key`."""
+  steps, values = [], []
+  for line in lines:
+    value = line.get(key)
+    if isinstance(value, (int, float)) and math.isfinite(value):
+      steps.append(line["step"])
+      values.append(value)
+  return steps, values

@@ -1,0 +1,235 @@
+"""The report of a run: one HTML page without any outside part, and its PNGs.
+
+Everything is read from the files of the run folder (see `files.py`) and from the
+evaluated datasets, which give captions and pictures. `report.html` works from a file,
+offline, on paper and on a telephone; the pictures also lie in `report/` as PNG.
+"""
+
+import base64
+import datetime
+import importlib.resources
+import math
+import os
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+
+from tpr_jax.data.record import Dataset
+from tpr_jax.report import curves, files, queries, sheet, tables
+from tpr_jax.report.files import ReportError
+
+__all__ = ["ReportError", "write"]
+
+_SMALL = 5  # queries of `queries.png`
+
+
+def write(
+  run_dir: str | os.PathLike,
+  datasets: Mapping[str, Dataset],
+  *,
+  seed: int = 0,
+  shown: int = 12,
+  extremes: int = 4,
+) -> pathlib.Path:
+  """Writes `RUN/report.html` and `RUN/report/*.png`; older ones are replaced.
+
+  Args:
+    run_dir: the run folder; must hold at least `results.json`.
+    datasets: name of the evaluation -> the dataset it scored. One that is missing
+      has no pictures, and the page says so.
+    seed: draws the queries that are shown, so that none is picked by hand.
+    shown: number of queries drawn at random for each evaluation.
+    extremes: number of best and of worst queries for each evaluation.
+
+  Returns:
+    Path of the page.
+
+  Raises:
+    ReportError: no results, or a file that cannot be understood or doesn't belong to
+      the datasets; names it.
+  """
+  folder = pathlib.Path(run_dir)
+  run = files.read(folder)
+  out = folder / "report"
+  out.mkdir(exist_ok=True)
+  for old in out.glob("*.png"):
+    old.unlink()
+  missing, sections = list(run.missing), []
+  for name, ranking in run.rankings.items():
+    dataset = datasets.get(name)
+    if dataset is None:
+      missing.append(f"The data of {name!r} is not at hand: no pictures of it.")
+    elif not len(ranking.query_record):
+      missing.append(f"rankings/{name}.npz holds no query: no pictures.")
+    else:
+      path = folder / "rankings" / f"{name}.npz"
+      queries.check(ranking, dataset, path)
+      sections.append(_section(name, ranking, dataset, seed, shown, extremes))
+  for section in sections:
+    missing += section["broken"]
+    png = sheet.draw(section["random"], section["footer"])
+    (out / f"queries_{_file_name(section['name'])}.png").write_bytes(png)
+  if sections:
+    first = sections[0]
+    few = _spread(first["random"], _SMALL)
+    footer = (
+      f"{len(few)} of the test queries ({first['name']}), drawn at random with seed"
+      f" {seed}. Green ✓: the right person; red ✗: somebody else."
+    )
+    (out / "queries.png").write_bytes(sheet.draw(few, footer))
+  drawn = curves.draw(run)
+  for curve in drawn:
+    (out / f"{curve.name}.png").write_bytes(curve.light)
+  page = _template().render(**_page(run, drawn, sections, missing, seed))
+  path = folder / "report.html"
+  partial = path.with_suffix(".tmp")
+  partial.write_text(page, encoding="utf-8")
+  os.replace(partial, path)
+  return path
+
+
+def _section(name, ranking, dataset, seed, shown, extremes) -> dict[str, Any]:
+  """The queries of one evaluation: drawn at random, best and worst."""
+  pictures = queries.Pictures(dataset)
+  gather = lambda chosen: queries.gather(chosen, ranking, dataset, pictures)
+  total = len(ranking.query_record)
+  drawn = gather(queries.choose_random(ranking, shown, seed))
+  best, worst = (gather(rows) for rows in queries.choose_extremes(ranking, extremes))
+  footer = (
+    f"{len(drawn)} of {total:,} queries ({name}), drawn at random with seed {seed}."
+    " Green ✓: the right person; red ✗: somebody else."
+  )
+  return dict(
+    name=name,
+    data=f"{dataset.name}/{dataset.split}",
+    total=total,
+    random=drawn,
+    best=best,
+    worst=worst,
+    twins=any(hit.twin for query in drawn + best + worst for hit in query.hits),
+    footer=footer,
+    broken=[f"{name}: cannot be shown: {why}" for why in pictures.broken.values()],
+  )
+
+
+def _spread(rows: list, count: int) -> list:
+  """The first, the last and evenly between: all of the split, not its beginning."""
+  if len(rows) <= count:
+    return rows
+  return [rows[round(i * (len(rows) - 1) / (count - 1))] for i in range(count)]
+
+
+def _page(run: files.RunFiles, drawn, sections, missing, seed) -> dict[str, Any]:
+  """What the template shows."""
+  results = run.results
+  table = tables.rows(results)
+  shown = tables.columns(table)
+  return dict(
+    title=run.folder.resolve().name,
+    subtitle=_subtitle(run.config),
+    cards=[row for row in table if row.kind == "eval"],
+    columns=shown,
+    rows=table,
+    cell=tables.cell,
+    notes=tables.remarks(results),
+    missing=missing,
+    curves=[dict(title=c.title, light=_uri(c.light), dark=_uri(c.dark)) for c in drawn],
+    sections=sections,
+    seed=seed,
+    facts=_facts(run),
+    config=sorted(_flat(run.config)),
+    has_chance="chance" in shown,
+  )
+
+
+def _subtitle(config: Mapping[str, Any]) -> str:
+  data = config.get("data")
+  parts = [
+    config.get("name"),
+    data.get("name") if isinstance(data, Mapping) else None,
+  ]
+  return " on ".join(str(part) for part in parts if part)
+
+
+def _facts(run: files.RunFiles) -> list[tuple[str, str]]:
+  """(label, text) lines on how the numbers were made; only those that are known."""
+  about, results = run.run, run.results
+  found = [("Selection", results.get("selection"))]
+  found.append(("Selected step", _count(results.get("selected_step"))))
+  found.append(("Command", about.get("command")))
+  found.append(("Seed", _count(about.get("seed"))))
+  found.append(("Parameters", _count(about.get("parameters"))))
+  found.append(("Devices", _counted(about.get("devices") or [])))
+  found.append(("Started", _moment(about.get("started"))))
+  found.append(("Finished", _moment(about.get("finished"))))
+  for phase, seconds in (about.get("seconds") or {}).items():
+    found.append((f"Time: {phase}", _duration(seconds)))
+  versions = about.get("versions") or {}
+  found.append(("Versions", ", ".join(f"{k} {v}" for k, v in versions.items())))
+  return [(label, str(text)) for label, text in found if text not in (None, "")]
+
+
+def _count(value: Any) -> str | None:
+  return f"{value:,}" if isinstance(value, int) else value
+
+
+def _counted(names: list) -> str:
+  """["cpu:cpu", "cpu:cpu"] -> "2 × cpu:cpu"."""
+  kinds = dict.fromkeys(str(name) for name in names)
+  number = {kind: sum(str(name) == kind for name in names) for kind in kinds}
+  return ", ".join(f"{n} × {kind}" if n > 1 else kind for kind, n in number.items())
+
+
+def _moment(text: Any) -> Any:
+  try:
+    return (
+      datetime.datetime.fromisoformat(text).strftime("%Y-%m-%d %H:%M:%S %Z").strip()
+    )
+  except (TypeError, ValueError):
+    return text  # shown as it stands
+
+
+def _duration(seconds: float) -> str:
+  if not isinstance(seconds, (int, float)) or not math.isfinite(seconds):
+    return str(seconds)
+  if seconds < 60:
+    return f"{seconds:.1f} s"
+  minutes, rest = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
+  """Nested config -> ("optim.lr", "1e-05") lines."""
+  if isinstance(value, Mapping) and value:
+    return [
+      line
+      for key, below in value.items()
+      for line in _flat(below, f"{name}.{key}" if name else str(key))
+    ]
+  return [(name, "{}" if value == {} else str(value))] if name else []
+
+
+def _file_name(name: str) -> str:
+  return re.sub(r"[^A-Za-z0-9._-]+", "_", name)
+
+
+def _uri(png: bytes) -> str:
+  return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+
+
+def _template() -> jinja2.Template:
+  text = (
+    importlib.resources.files("tpr_jax.report").joinpath("page.html").read_text("utf-8")
+  )
+  # Captions and folder names are other people's text: always escaped.
+  environment = jinja2.Environment(
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+  )
+  return environment.from_string(text)

@@ -1,0 +1,102 @@
+"""Queries with their best images as one PNG, for a README or a message."""
+
+import io
+import pathlib
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+
+from tpr_jax.report.queries import Hit, Query
+
+RIGHT, WRONG = "#1a9850", "#d73027"
+_PAPER, _INK, _SOFT, _LINE = "#ffffff", "#1d2129", "#6b7280", "#e5e7eb"
+_TEXT, _THUMB, _FRAME, _GAP, _PAD = 372, (54, 134), 4, 8, 18
+_SIZE = 13
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+  # DejaVu comes with matplotlib, so that captions look alike on every machine.
+  import matplotlib
+
+  folder = pathlib.Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+  return ImageFont.truetype(str(folder / "DejaVuSans.ttf"), size)
+
+
+def wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+  """Lines of `text` no wider than `width` pixels; a longer word is broken."""
+  lines, line = [], ""
+  for word in text.split():
+    while font.getlength(word) > width:  # no spaces to break at
+      fits = max(
+        (i for i in range(1, len(word)) if font.getlength(word[:i]) <= width), default=1
+      )
+      lines += [line, word[:fits]] if line else [word[:fits]]
+      line, word = "", word[fits:]
+    joined = f"{line} {word}".strip()
+    if font.getlength(joined) > width:
+      lines.append(line)
+      line = word
+    else:
+      line = joined
+  return lines + [line] if line else lines
+
+
+def _verdict(query: Query) -> str:
+  if not query.first_rank:
+    return "no right image in the gallery"
+  return f"first right image at rank {query.first_rank:,}"
+
+
+def draw(queries: Sequence[Query], footer: str) -> bytes:
+  """PNG bytes: one row a query, its whole text at the left, its images at the right.
+
+  A right image has a green frame and a tick, a wrong one a red frame and a cross.
+  """
+  font, small = _font(_SIZE), _font(11)
+  places = max((len(query.hits) for query in queries), default=0)
+  cell = _THUMB[0] + 2 * _FRAME + _GAP
+  width = 2 * _PAD + _TEXT + 22 + places * cell
+  texts = [wrap(query.text, font, _TEXT) for query in queries]
+  step = _SIZE + 5
+  image_height = _THUMB[1] + 2 * _FRAME + 20
+  heights = [max(len(lines) * step + 22, image_height) + 2 * 12 for lines in texts]
+  end = wrap(footer, small, width - 2 * _PAD)
+  sheet = Image.new("RGB", (width, sum(heights) + 16 * len(end) + 24), _PAPER)
+  pen = ImageDraw.Draw(sheet)
+  top = 0
+  for query, lines, height in zip(queries, texts, heights, strict=True):
+    y = top + 12
+    for line in lines:
+      pen.text((_PAD, y), line, font=font, fill=_INK)
+      y += step
+    colour = RIGHT if query.first_rank == 1 else _SOFT
+    pen.text((_PAD, y + 4), _verdict(query), font=small, fill=colour)
+    for place, hit in enumerate(query.hits):
+      _hit(sheet, pen, (_PAD + _TEXT + 22 + place * cell, top + 12), hit, small)
+    top += height
+    pen.line((_PAD, top, width - _PAD, top), fill=_LINE)
+  for number, line in enumerate(end):
+    pen.text((_PAD, top + 12 + 16 * number), line, font=small, fill=_SOFT)
+  out = io.BytesIO()
+  # A palette halves the file; frames and text keep their colours to the eye.
+  sheet.quantize(256, method=Image.Quantize.MEDIANCUT).save(
+    out, format="PNG", optimize=True
+  )
+  return out.getvalue()
+
+
+def _hit(sheet, pen, corner, hit: Hit, font) -> None:
+  x, y = corner
+  w, h = _THUMB
+  colour = RIGHT if hit.right else WRONG
+  pen.rectangle((x, y, x + w + 2 * _FRAME - 1, y + h + 2 * _FRAME - 1), fill=colour)
+  if hit.picture.image is None:
+    pen.rectangle(
+      (x + _FRAME, y + _FRAME, x + _FRAME + w - 1, y + _FRAME + h - 1), _LINE
+    )
+    pen.text((x + _FRAME + 4, y + h // 2 - 8), "broken", font=font, fill=_SOFT)
+  else:
+    scaled = hit.picture.image.resize((w, h), Image.Resampling.LANCZOS)
+    sheet.paste(scaled, (x + _FRAME, y + _FRAME))
+  label = f"{hit.rank} " + ("✓" if hit.right else "✗")
+  pen.text((x + _FRAME, y + h + 2 * _FRAME + 3), label, font=font, fill=colour)

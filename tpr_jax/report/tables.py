@@ -1,0 +1,108 @@
+"""The results as rows, and as a plain table for a terminal or a README."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+METRICS = ("R1", "R5", "R10", "mAP", "mINP", "mSD")
+_COUNTS = ("queries", "gallery", "unmatched")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One line of the table.
+
+  Attributes:
+    name: name of the evaluation, or of the group of queries.
+    kind: "eval" (all its queries, text to image), "group", or "i2t" (image to text).
+    values: column -> number, or None where the results don't have it.
+  """
+
+  name: str
+  kind: str
+  values: Mapping[str, float | int | None]
+
+
+def rows(results: Mapping[str, Any]) -> list[Row]:
+  """Rows of `results.json`: each evaluation, its groups, its image-to-text numbers.
+
+  Raises:
+    ValueError: the results hold no evaluation, or one without "t2i".
+  """
+  evals = results.get("evals")
+  if not isinstance(evals, Mapping) or not evals:
+    raise ValueError('results hold no evaluation: expected {"evals": {name: ...}}')
+  found = []
+  for name, scores in evals.items():
+    if not isinstance(scores, Mapping) or "t2i" not in scores:
+      raise ValueError(f'results of {name!r} have no "t2i" (text to image) numbers')
+    found.append(_row(name, "eval", scores["t2i"]))
+    for group, numbers in (scores.get("groups") or {}).items():
+      found.append(_row(group, "group", numbers))
+    if scores.get("i2t"):
+      found.append(_row(f"{name}, image to text", "i2t", scores["i2t"]))
+  return found
+
+
+def _row(name: str, kind: str, numbers: Mapping[str, Any]) -> Row:
+  keys = (*METRICS, "chance", *_COUNTS)
+  return Row(name, kind, {key: numbers.get(key) for key in keys})
+
+
+def columns(table: list[Row]) -> list[str]:
+  """Columns worth showing: "chance" and "unmatched" only where a row has them."""
+  chance = ["chance"] if any(row.values["chance"] is not None for row in table) else []
+  lost = ["unmatched"] if any(row.values["unmatched"] for row in table) else []
+  return [*METRICS, *chance, "queries", "gallery", *lost]
+
+
+def cell(column: str, value: float | int | None) -> str:
+  """The number as it is printed: percentages with two decimals, counts with commas."""
+  if value is None:
+    return "–"
+  return f"{value:,.0f}" if column in _COUNTS else f"{value:.2f}"
+
+
+def results_table(results: Mapping[str, Any]) -> str:
+  """`results.json` -> an aligned table of plain text, without a final line break.
+
+  Percentages; groups are indented below their evaluation; "chance" is the Rank-1 of a
+  random ranking. Notes and queries without a match follow the table.
+  """
+  table = rows(results)
+  shown = columns(table)
+  lines = [["", *shown]]
+  for row in table:
+    name = ("  " if row.kind == "group" else "") + row.name
+    lines.append([name, *(cell(key, row.values[key]) for key in shown)])
+  widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+  text = [
+    "  ".join(
+      [line[0].ljust(widths[0])]
+      + [part.rjust(width) for part, width in zip(line[1:], widths[1:], strict=True)]
+    ).rstrip()
+    for line in lines
+  ]
+  text.insert(1, "-" * max(len(line) for line in text))
+  return "\n".join(text + remarks(results))
+
+
+def remarks(results: Mapping[str, Any]) -> list[str]:
+  """What has to be said beside the numbers, one sentence each."""
+  found = []
+  for name, scores in results["evals"].items():
+    if scores.get("note"):
+      found.append(f"{name}: {scores['note']}")
+    for kind, what in (("t2i", "queries"), ("i2t", "image queries")):
+      numbers = scores.get(kind) or {}
+      if numbers.get("unmatched"):
+        found.append(
+          f"{name}: {numbers['unmatched']:,} of {numbers['queries']:,} {what} have no"
+          " match in the gallery and are left out of every mean."
+        )
+    if scores.get("broken_images"):
+      found.append(
+        f"{name}: {scores['broken_images']:,} images could not be read and are not in"
+        " the gallery."
+      )
+  return found

@@ -23,16 +23,14 @@ def article(plain: str) -> str:
 
 def read(marked: str) -> tuple[str, list[tuple[str, str, int, int]]]:
   """Marked text -> plain text and (attribute, slot, start, end) of its phrases."""
-  pieces, found, at, length = [], [], 0, 0
-  for match in _MARKED.finditer(marked):
-    before, phrase = marked[at : match.start()], match.group(3)
-    length += len(before)
-    found.append((match.group(1), match.group(2), length, length + len(phrase)))
-    length += len(phrase)
-    pieces += (before, phrase)
-    at = match.end()
-  pieces.append(marked[at:])
-  return "".join(pieces), found
+  pieces = _MARKED.split(marked)  # plain, attribute, slot, phrase, plain, ...
+  found, length = [], 0
+  for at in range(0, len(pieces) - 1, 4):
+    start = length + len(pieces[at])
+    length = start + len(pieces[at + 3])
+    found.append((pieces[at + 1], pieces[at + 2], start, length))
+  texts = [text for at, text in enumerate(pieces) if at % 4 in (0, 3)]
+  return "".join(texts), found
 
 
 def join(parts: list[str], last: str = "and") -> str:

@@ -155,6 +155,9 @@ def _absent(person, seen, names):
     if name in seen and getattr(person, name) in words.ABSENT[name]:
       if name == "bag_trim_colour" and person.bag == "none":
         continue
+      grown_man = person.gender == "man" and person.age in ("adult", "elderly")
+      if name == "facial_hair" and not grown_man:
+        continue
       yield (name,), 3.0
 
 

@@ -7,6 +7,7 @@ half axes a (across) and b (along) at x = a sin p cos c - b cos p sin c.
 """
 
 import dataclasses
+import itertools
 import math
 
 # Azimuth of the camera, degrees, for the side of the person that it sees.
@@ -102,7 +103,7 @@ class Body:
     rows = self.torso
     if y <= rows[0][0]:
       return rows[0][1:]
-    for (y0, a0, b0), (y1, a1, b1) in zip(rows, rows[1:], strict=False):
+    for (y0, a0, b0), (y1, a1, b1) in itertools.pairwise(rows):
       if y <= y1:
         t = (y - y0) / (y1 - y0)
         return a0 + (a1 - a0) * t, b0 + (b1 - b0) * t
@@ -114,7 +115,7 @@ class Body:
     # A minimum keeps the two feet apart, so that both can be told in profile.
     if self.walking:
       lift = self.swing if abs(self.swing) > 0.35 else math.copysign(0.35, self.swing)
-      swing = 0.42 * lift * side
+      swing = 0.34 * lift * side
     else:
       swing = 0.07 * side
     x = side * 0.045 * self.wide * (0.6 + 0.4 * self.girth)
@@ -132,8 +133,8 @@ class Body:
 
   def _arm(self, side, person):
     half = 0.155 * (1 - self.head) / 0.854
-    x = side * (self.torso[2][1] + 0.012)
-    shoulder = (x, self.shoulder + 0.018, 0.0)
+    x = side * (self.torso[2][1] + 0.004)
+    shoulder = (x, self.shoulder + 0.024, 0.0)
     name = "left" if side > 0 else "right"
     if person.carried != "none" and name == (person.carried_hand or "right"):
       return self._carrying(side, shoulder, half, person.carried)
@@ -141,17 +142,19 @@ class Body:
       person.bag_side or "right"
     ):
       lean = -0.05 if person.bag == "suitcase" else 0.05
+      away = self.aside(side, 0.05, -0.13 if person.bag == "suitcase" else 0.13)
+      lean = lean if away is None else away
       elbow = (x + side * 0.018, shoulder[1] + half * 0.98, lean * 0.5)
       return Arm(shoulder, elbow, (x + side * 0.024, elbow[1] + half * 0.97, lean))
     swing = -0.5 * self.arm_swing * self.swing * side if self.walking else 0.04
     elbow = (
-      x + side * 0.02,
+      x + side * 0.024,
       shoulder[1] + half * math.cos(swing),
       half * math.sin(swing),
     )
     bend = swing + 0.25
     hand = (
-      x + side * 0.03,
+      x + side * 0.036,
       elbow[1] + half * math.cos(bend),
       elbow[2] + half * math.sin(bend),
     )
@@ -159,13 +162,26 @@ class Body:
 
   def _carrying(self, side, shoulder, half, kind):
     x = shoulder[0]
+    away = self.aside(side, 0.04, 0.12)
+    z = 0.105 if away is None else away
+    out = 0.032 if away is None else 0.045
     if kind in ("phone", "cup"):  # forearm raised
-      elbow = (x + side * 0.02, shoulder[1] + half * 0.96, 0.02)
+      elbow = (x + side * 0.022, shoulder[1] + half * 0.96, 0.02)
       rise = 0.45 if kind == "phone" else 0.15
-      return Arm(shoulder, elbow, (x + side * 0.028, elbow[1] - half * rise, 0.105))
-    elbow = (x + side * 0.018, shoulder[1] + half * 0.98, 0.025)
-    hand = (x + side * 0.024, elbow[1] + half * 0.85, 0.1)
-    return Arm(shoulder, elbow, hand)
+      return Arm(shoulder, elbow, (x + side * out, elbow[1] - half * rise, z))
+    elbow = (x + side * 0.02, shoulder[1] + half * 0.98, 0.025)
+    return Arm(shoulder, elbow, (x + side * out, elbow[1] + half * 0.85, z))
+
+  def aside(self, side, amount, profile):
+    """Z offset that keeps a thing on the far side from vanishing behind the trunk.
+
+    `profile` is the offset in a pure side view, where either direction would do.
+    """
+    if side * self.s > -0.4:
+      return None
+    if abs(self.c) < 0.4:
+      return profile
+    return amount if side * self.c * self.s < 0 else -amount
 
   def depth(self, x, z):
     """Larger is nearer to the camera."""

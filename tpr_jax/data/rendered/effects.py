@@ -42,7 +42,7 @@ def _levels(view):
 
 def _light_and_noise(pixels, view, rng):
   """A slope of light across the picture, and triangular noise of the right spread."""
-  height, width, _ = pixels.shape
+  width = pixels.shape[1]
   slope = 1 + 0.12 * view.shade * np.linspace(-1, 1, width, dtype=np.float32)
   out = pixels * slope[None, :, None]
   if view.noise > 0:

@@ -311,7 +311,8 @@ def _sleeve(canvas, body, person, points):
   path = [shoulder, elbow, end] if long else [shoulder, end]
   radii = [0.03, 0.026, 0.022] if long else [0.031, 0.031]
   size = [(r * loose * body.wide * ux, r * loose * body.wide * uy) for r in radii]
-  canvas.ellipse(*shoulder, *size[0], colour)
+  rx, ry = size[0]
+  canvas.ellipse(*shoulder, rx * 0.95, ry * 0.66, colour, edge(colour))
   canvas.poly(limb(path, size), colour, edge(colour))
   if person.upper_pattern_colour:
     second = COLOURS[person.upper_pattern_colour]

@@ -60,7 +60,7 @@ def draw_behind(canvas, body, person):
   """Hair that hangs behind a person seen from the front."""
   head = Head(body)
   if body.c > 0.2:
-    _hanging(canvas, head, person, behind=True)
+    _hanging(canvas, head, person)
   if body.c > -0.2:
     _tied(canvas, head, person)
 
@@ -82,8 +82,6 @@ def draw_head(canvas, body, person, face, skin):
   """The head with everything on it."""
   head = Head(body)
   canvas.region = "head"
-  if body.c <= 0.2:
-    _hanging(canvas, head, person, behind=False)
   canvas.ellipse(head.x, head.y, head.r * head.ux, head.h * head.uy, skin, edge(skin))
   for side in (90, -90):
     if head.seen(side * 0.9) and person.hair_length in ("bald", "short"):
@@ -93,6 +91,8 @@ def draw_head(canvas, body, person, face, skin):
     _headscarf(canvas, head, person)
   else:
     _skull_hair(canvas, head, person)
+  if body.c <= 0.2:
+    _hanging(canvas, head, person)
   _face_skin(canvas, head, person, skin)
   if face:
     _face(canvas, head, body, person, skin)
@@ -116,7 +116,7 @@ def _loose(person):
   )
 
 
-def _hanging(canvas, head, person, behind):
+def _hanging(canvas, head, person):
   """Loose hair down to the shoulders or the middle of the back."""
   if not _loose(person) or person.headwear == "headscarf":
     return
@@ -127,13 +127,14 @@ def _hanging(canvas, head, person, behind):
   wide = head.r * (1.22 if person.hair_style == "straight" else 1.5) * head.ux
   back = head.r * 0.55 * head.ux * body.s  # away from the face in profile
   top = head.y - head.h * 0.2 * head.uy
-  near, low = 0.62 if abs(body.s) > 0.6 else 1.0, 0.9
+  near, low = 0.66 if abs(body.s) > 0.85 else 1.0, 0.9
   left, right = head.x + back - wide * near, head.x + back + wide * near
   middle = (left + right) / 2
   points = [(left, top), (right, top)]
-  points += _strand(right, middle, top, bottom, low, person.hair_style)
-  points += _strand(left, middle, top, bottom, low, person.hair_style)[::-1]
-  canvas.poly(points, hair, edge(hair))
+  right_side = _strand(right, middle, top, bottom, low, person.hair_style)
+  left_side = _strand(left, middle, top, bottom, low, person.hair_style)
+  canvas.poly([*points, *right_side, *left_side[::-1]], hair)
+  canvas.line([*right_side, *left_side[::-1]], edge(hair), 0.003)
 
 
 def _strand(x, middle, top, bottom, narrow, style):
@@ -171,6 +172,8 @@ def _skull_hair(canvas, head, person):
   style = person.hair_style
   capped = person.headwear != "none"
   low = 0.32 if person.hair_length == "short" else 0.55
+  if head.body.c < -0.2:  # the back of the head is covered down to the nape
+    low = 0.62
   full = 1.08 if capped else {"curly": 1.24, "spiky": 1.1}.get(style, 1.1)
   polygon = head.dome(full, low)
   if style == "spiky" and not capped:

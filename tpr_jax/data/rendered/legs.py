@@ -1,5 +1,7 @@
 """Rendered people: legs, the lower garment, socks and shoes."""
 
+import itertools
+
 from tpr_jax.data.rendered import surface
 from tpr_jax.data.rendered.body import limb
 from tpr_jax.data.rendered.canvas import edge, mix, shade
@@ -45,11 +47,8 @@ def _xz(leg):
 def _cut(points, radii, y):
   """The upper part of a chain, down to picture height y."""
   out, sizes = [points[0]], [radii[0]]
-  for (a, b), (ra, rb) in zip(
-    zip(points, points[1:], strict=False),
-    zip(radii, radii[1:], strict=False),
-    strict=True,
-  ):
+  steps = zip(itertools.pairwise(points), itertools.pairwise(radii), strict=True)
+  for (a, b), (ra, rb) in steps:
     if b[1] <= y:
       out.append(b)
       sizes.append(rb)

@@ -1,5 +1,6 @@
 """Rendered people: shapes and patterns on the trunk, a column with elliptic rings."""
 
+import itertools
 import math
 
 from tpr_jax.data.rendered.canvas import mix
@@ -49,7 +50,7 @@ class Column:
     rows = self.rows
     if y <= rows[0][0]:
       return rows[0][1:]
-    for (y0, a0, b0), (y1, a1, b1) in zip(rows, rows[1:], strict=False):
+    for (y0, a0, b0), (y1, a1, b1) in itertools.pairwise(rows):
       if y <= y1:
         t = (y - y0) / max(y1 - y0, 1e-9)
         return a0 + (a1 - a0) * t, b0 + (b1 - b0) * t

@@ -1,6 +1,5 @@
 """Rendered people: bags and things carried in a hand."""
 
-from tpr_jax.data.rendered import surface
 from tpr_jax.data.rendered.body import limb
 from tpr_jax.data.rendered.canvas import edge, mix, shade
 from tpr_jax.data.rendered.tables import COLOURS, HAND_BAGS
@@ -105,7 +104,7 @@ def draw_straps(canvas, body, person, garment):
         canvas.line(run, edge(line), wide * 1.35)
         canvas.line(run, line, wide)
   else:
-    a, b = garment.girths(top + 0.02)
+    a, _ = garment.girths(top + 0.02)
     start = body.point(side * a * 0.72, body.shoulder - 0.004, 0)
     end = body.point(side * (a + 0.02), waist - 0.02, -0.01)
     if side * body.s > -0.5:
@@ -133,13 +132,14 @@ def _hung(canvas, body, kind, side, colour, trim):
   """A shoulder bag under the arm, or a crossbody bag at the hip."""
   ux, uy = body.unit()
   a, _ = body.girths(body.hip)
-  near = side * body.s > 0
   if kind == "shoulder bag":
-    forward = -0.02 if near or abs(body.s) < 0.5 else -0.085
+    away = body.aside(side, 0.06, -0.085)
+    forward = -0.05 * abs(body.s) if away is None else away
     x, y = body.point(side * (a + 0.025), body.waist - 0.055, forward)
     half, high = (0.034 + 0.022 * abs(body.s)) * ux, 0.125 * uy
   else:
-    forward = 0.02 if near or abs(body.s) < 0.5 else 0.085
+    away = body.aside(side, 0.06, 0.085)
+    forward = 0.02 - 0.055 * abs(body.s) if away is None else away
     x, y = body.point(side * (a + 0.008), body.waist + 0.015, forward)
     half, high = (0.042 + 0.01 * abs(body.s)) * ux, 0.075 * uy
   _box(canvas, x, y, half, high, colour)

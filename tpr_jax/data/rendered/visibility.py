@@ -34,7 +34,9 @@ def _head(person, front, face):
   if person.headwear != "none":
     seen.add("headwear_colour")
   if person.headwear not in ("headscarf", "helmet"):
-    seen |= {"headphones_colour", "hair_length"}
+    seen.add("headphones_colour")
+    if person.headwear == "none" or person.hair_style != "bun":
+      seen.add("hair_length")  # a bun under a hat is tucked away
     if person.hair_length != "bald":
       seen.add("hair_colour")
     # Under a hat only hair that hangs down still shows its style.
@@ -69,9 +71,20 @@ def _upper(person, view, front):
       seen |= {"inner_colour", "inner_pattern"}
     if not person.scarf_colour:
       seen.add("tie_colour")
-  if person.sleeves != "long" and view.direction != "right":
+  if _left_wrist_free(person, view):
     seen.add("watch")
   return seen
+
+
+def _left_wrist_free(person, view):
+  """Whether the bare left wrist shows: no sleeve, nothing held or hung there."""
+  return (
+    person.sleeves != "long"
+    and view.direction in ("front", "front-left", "left")
+    and view.occluder != "pole"
+    and person.carried_hand != "left"
+    and person.bag_side != "left"
+  )
 
 
 def _lower(person, view, front):

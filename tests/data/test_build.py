@@ -43,6 +43,13 @@ def test_options_reach_the_source(tmp_path):
   assert dataset.records[0].captions == ("Person 0, briefly.",)
 
 
+def test_a_home_folder_is_expanded(tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  layouts.ufine6926(tmp_path / "data")
+  assert len(build.dataset("ufine6926", "~/data", "train", {}).records) == 2
+  assert len(build.all_splits("ufine6926", "~/data")) == 2
+
+
 def test_hold_out_divides_identities():
   dataset = people([5, 5, 9, 2, 9, 40, 41, 42, 43, 44, 45, 46])
   train, val = build.hold_out(dataset, 0.3, seed=3)

@@ -68,7 +68,7 @@ def dataset(
   if split not in SPLITS:
     raise _unknown("split", split, SPLITS)
   load, given = _loader(name, options)
-  return load(root, split, **given)
+  return load(_expanded(root), split, **given)
 
 
 def all_splits(
@@ -82,7 +82,7 @@ def all_splits(
   found = []
   for split in SPLITS:
     try:
-      found.append(load(root, split, **given))
+      found.append(load(_expanded(root), split, **given))
     except SplitError:
       continue
   return found
@@ -130,6 +130,11 @@ def hold_out(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Datase
     dataclasses.replace(dataset, records=kept),
     dataclasses.replace(dataset, records=aside, split="val"),
   )
+
+
+def _expanded(root):
+  # Shells leave the ~ of --config.data.root=~/data as it is.
+  return os.path.expanduser(root) if root else root
 
 
 def _source(name) -> tuple[Callable[..., Dataset], Mapping[str, Any]]:

@@ -54,7 +54,7 @@ def check(
       found += check_images.copies(splits, [seen[i] for i in at], examples)
     if len(splits) > 1:
       rows.append(_row(name, "all", splits))
-    found += _against_published(splits)
+    found += _against_published(splits, {r["split"]: r for r in rows if _is(r, name)})
     rows += _published_rows(splits)
   found.sort(key=lambda finding: SEVERITIES.index(finding.severity))
   return Findings(tuple(found), tuple(rows))
@@ -125,21 +125,26 @@ def _source(splits):
   return source if source in published.COUNTS else None
 
 
-def _against_published(splits):
+def _is(row, name):
+  return row["dataset"] == name and not row.get("published")
+
+
+def _against_published(splits, rows):
+  """Compares the rows of statistics, by split, with the published counts."""
   source = _source(splits)
   if source is None:
     return []
   table = published.COUNTS[source]
-  given = {dataset.split: [dataset] for dataset in splits}
-  if "all" in table and set(table) - {"all"} <= set(given):
-    given["all"] = splits
+  name = splits[0].name
+  if not set(table) - {"all"} <= set(rows):
+    rows = {split: row for split, row in rows.items() if split != "all"}
   out = []
-  for split, datasets in given.items():
+  for split, row in rows.items():
     if split not in table:
-      message = f"{source} was published without a {split} split"
-      out.append(Finding("warning", "counts", splits[0].name, split, 1, message))
+      if split != "all":
+        message = f"{source} was published without a {split} split"
+        out.append(Finding("warning", "counts", name, split, 1, message))
       continue
-    row = _row(source, split, datasets)
     wrong = [
       f"{row[what]:,} {what} (published: {' or '.join(f'{n:,}' for n in accepted)})"
       for what, accepted in table[split]._asdict().items()
@@ -148,12 +153,10 @@ def _against_published(splits):
     if wrong:
       hint = published.HINTS.get(source)
       message = "; ".join(wrong) + (f". Note: {hint}" if hint else "")
-      out.append(
-        Finding("warning", "counts", splits[0].name, split, len(wrong), message)
-      )
+      out.append(Finding("warning", "counts", name, split, len(wrong), message))
     else:
       message = "images, captions and identities are the published ones"
-      out.append(Finding("info", "counts", splits[0].name, split, 0, message))
+      out.append(Finding("info", "counts", name, split, 0, message))
   return out
 
 

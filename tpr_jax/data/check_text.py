@@ -19,7 +19,7 @@ _MARKUP = re.compile(
 
 def words(caption: str) -> list[str]:
   """The words of a caption, lower case."""
-  return [word.lower() for word in _WORD.findall(caption)]
+  return _WORD.findall(caption.lower())
 
 
 def statistics(captions: list[str]) -> dict[str, float] | None:
@@ -29,13 +29,16 @@ def statistics(captions: list[str]) -> dict[str, float] | None:
   """
   if not captions:
     return None
-  split = [words(caption) for caption in captions]
-  lengths = [len(each) for each in split]
+  lengths, unique = [], set()
+  for caption in captions:
+    split = words(caption)
+    lengths.append(len(split))
+    unique.update(split)
   return {
     "longest": max(lengths),
     "shortest": min(lengths),
     "mean": sum(lengths) / len(lengths),
-    "unique": len({word for each in split for word in each}),
+    "unique": len(unique),
   }
 
 

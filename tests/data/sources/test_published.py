@@ -87,6 +87,12 @@ def test_both_names_of_the_icfg_file(name, tmp_path):
   assert len(icfg_pedes.load(tmp_path, "train").records) == 2
 
 
+def test_files_that_macos_leaves_beside_are_not_annotations(tmp_path):
+  layouts.ufine6926(tmp_path)
+  (tmp_path / "UFine6926/._annotations.json").write_bytes(b"\x00\x05\x16\x07")
+  assert len(ufine6926.load(tmp_path, "train").records) == 2
+
+
 def test_any_single_json_and_a_choice_among_several(tmp_path):
   layouts.ufine6926(tmp_path, "whatever it is called.json")
   assert len(ufine6926.load(tmp_path, "train").records) == 2

@@ -120,9 +120,8 @@ def find_annotations(
     if not path.is_file():
       raise missing(layout, root, f"no file {path} (asked for by annotations=)")
     return path
-  found = sorted(
-    {p for name in layout.annotations for p in folder.glob(name) if p.is_file()}
-  )
+  named = {p for name in layout.annotations for p in folder.glob(name)}
+  found = sorted(filter(visible_file, named))
   if not found:
     wanted = " or ".join(str(folder / name) for name in layout.annotations)
     raise missing(layout, root, f"no file {wanted}")
@@ -133,6 +132,11 @@ def find_annotations(
       f"annotations={found[0].name}"
     )
   return found[0]
+
+
+def visible_file(path: pathlib.Path) -> bool:
+  """A file, and not one of the ._* that archives made on macOS unpack to."""
+  return path.is_file() and not path.name.startswith(".")
 
 
 def missing(layout: Layout, root: str | os.PathLike, reason: str) -> DatasetError:

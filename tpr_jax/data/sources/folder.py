@@ -95,7 +95,8 @@ def _files(root, chosen, default_split):
   elif chosen:
     files = [(root / chosen, default_split, False)]
   else:
-    found = sorted(p for p in root.iterdir() if p.suffix.lower() in _SUFFIXES)
+    files = filter(notes.visible_file, root.iterdir())
+    found = sorted(p for p in files if p.suffix.lower() in _SUFFIXES)
     if len(found) > 1:
       raise DatasetError(
         f"folder: {root} holds several annotation files: "

@@ -23,7 +23,7 @@ from tpr_jax.report.files import ReportError
 
 __all__ = ["ReportError", "write"]
 
-_SMALL = 5  # queries of `queries.png`
+_SMALL = 4  # queries of `queries.png`
 
 
 def write(
@@ -70,7 +70,7 @@ def write(
       sections.append(_section(name, ranking, dataset, seed, shown, extremes))
   for section in sections:
     missing += section["broken"]
-    png = sheet.draw(section["random"], section["footer"])
+    png = sheet.encode(sheet.draw(section["random"], section["footer"]))
     (out / f"queries_{_file_name(section['name'])}.png").write_bytes(png)
   if sections:
     first = sections[0]
@@ -79,7 +79,7 @@ def write(
       f"{len(few)} of the test queries ({first['name']}), drawn at random with seed"
       f" {seed}. Green ✓: the right person; red ✗: somebody else."
     )
-    (out / "queries.png").write_bytes(sheet.draw(few, footer))
+    (out / "queries.png").write_bytes(sheet.encode(sheet.draw(few, footer)))
   drawn = curves.draw(run)
   for curve in drawn:
     (out / f"{curve.name}.png").write_bytes(curve.light)

@@ -4,12 +4,13 @@ import io
 import pathlib
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from tpr_jax.report.queries import Hit, Query
 
 RIGHT, WRONG = "#1a9850", "#d73027"
-_PAPER, _INK, _SOFT, _LINE = "#ffffff", "#1d2129", "#6b7280", "#e5e7eb"
+_PAPER, _PANEL, _INK = "#ffffff", "#f1f2f4", "#1d2129"
+_SOFT, _LINE = "#6b7280", "#e5e7eb"
 _TEXT, _THUMB, _FRAME, _GAP, _PAD = 372, (54, 134), 4, 8, 18
 _SIZE = 13
 
@@ -47,8 +48,8 @@ def _verdict(query: Query) -> str:
   return f"first right image at rank {query.first_rank:,}"
 
 
-def draw(queries: Sequence[Query], footer: str) -> bytes:
-  """PNG bytes: one row a query, its whole text at the left, its images at the right.
+def draw(queries: Sequence[Query], footer: str) -> Image.Image:
+  """RGB picture: one row a query, its whole text at the left, its images at the right.
 
   A right image has a green frame and a tick, a wrong one a red frame and a cross.
   """
@@ -77,11 +78,13 @@ def draw(queries: Sequence[Query], footer: str) -> bytes:
     pen.line((_PAD, top, width - _PAD, top), fill=_LINE)
   for number, line in enumerate(end):
     pen.text((_PAD, top + 12 + 16 * number), line, font=small, fill=_SOFT)
+  return sheet
+
+
+def encode(sheet: Image.Image) -> bytes:
+  """PNG bytes; all colours: a palette puts patterns on clothes that have none."""
   out = io.BytesIO()
-  # A palette halves the file; frames and text keep their colours to the eye.
-  sheet.quantize(256, method=Image.Quantize.MEDIANCUT).save(
-    out, format="PNG", optimize=True
-  )
+  sheet.save(out, format="PNG", optimize=True)
   return out.getvalue()
 
 
@@ -96,7 +99,8 @@ def _hit(sheet, pen, corner, hit: Hit, font) -> None:
     )
     pen.text((x + _FRAME + 4, y + h // 2 - 8), "broken", font=font, fill=_SOFT)
   else:
-    scaled = hit.picture.image.resize((w, h), Image.Resampling.LANCZOS)
-    sheet.paste(scaled, (x + _FRAME, y + _FRAME))
+    # Whole and unsquashed: people judge shapes by what they see here.
+    fitted = ImageOps.pad(hit.picture.image, (w, h), color=_PANEL)
+    sheet.paste(fitted, (x + _FRAME, y + _FRAME))
   label = f"{hit.rank} " + ("✓" if hit.right else "✗")
   pen.text((x + _FRAME, y + h + 2 * _FRAME + 3), label, font=font, fill=colour)

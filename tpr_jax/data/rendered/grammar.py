@@ -198,8 +198,8 @@ def corrupt(
     other = _wrong_phrase(slot, getattr(person, name), rng, share)
     if other:
       before = _refit(before, other)
-      if now[0].isupper() and now[0] != "T":  # "T-shirt", "V-neck" are no starts
-        other = other[0].upper() + other[1:]
+      if not any(now in said for said in words.LEXICON[slot].values()):
+        other = other[0].upper() + other[1:]  # it began a sentence
     length += len(before)
     mentions.append((name, (length, length + len(other or now))))
     if other:

@@ -153,12 +153,20 @@ def _tellable(unit, person, seen):
 def _absent(person, seen, names):
   for name in names:
     if name in seen and getattr(person, name) in words.ABSENT[name]:
-      if name == "bag_trim_colour" and person.bag == "none":
-        continue
-      grown_man = person.gender == "man" and person.age in ("adult", "elderly")
-      if name == "facial_hair" and not grown_man:
+      if not _worth_missing(name, person):
         continue
       yield (name,), 3.0
+
+
+def _worth_missing(name, person):
+  """Whether anybody would remark that the thing is not there."""
+  if name == "bag_trim_colour":
+    return person.bag != "none"
+  if name == "facial_hair":
+    return person.gender == "man" and person.age in ("adult", "elderly")
+  if name == "tie_colour":
+    return person.upper in ("shirt", "blazer")
+  return True
 
 
 def _shuffled(names, chance):

@@ -24,7 +24,7 @@ AZIMUTH = {
 _HEAD = {"child": 0.2, "teenager": 0.166, "adult": 0.146, "elderly": 0.15}
 _SIZE = {"child": 0.93, "teenager": 0.97, "adult": 1.0, "elderly": 0.97}
 _HEIGHT = {"short": (1.1, 0.95), "average": (1.0, 0.98), "tall": (0.9, 1.0)}
-_BUILD = {"slim": (0.86, 0.82), "average": (1.0, 1.0), "heavy": (1.17, 1.4)}
+_BUILD = {"slim": (0.86, 0.82), "average": (1.0, 1.0), "heavy": (1.12, 1.36)}
 
 
 @dataclasses.dataclass
@@ -215,6 +215,10 @@ class Body:
   def half(self, a, b):
     """Half width of the outline of an elliptic column."""
     return math.hypot(a * self.c, b * self.s)
+
+  def inside(self, x, half):
+    """x of a thing `half` wide, moved into the picture if it would leave it."""
+    return min(max(x, half * 0.9), 1 - half * 0.9)
 
   def unit(self):
     """One body unit as a share of the picture's (width, height)."""

@@ -130,7 +130,11 @@ def _hanging(canvas, head, person):
   near, low = 0.66 if abs(body.s) > 0.85 else 1.0, 0.9
   left, right = head.x + back - wide * near, head.x + back + wide * near
   middle = (left + right) / 2
-  points = [(left, top), (right, top)]
+  crown = 0.8  # under the rounder hair of the skull
+  points = [
+    (middle + (left - middle) * crown, top),
+    (middle + (right - middle) * crown, top),
+  ]
   right_side = _strand(right, middle, top, bottom, low, person.hair_style)
   left_side = _strand(left, middle, top, bottom, low, person.hair_style)
   canvas.poly([*points, *right_side, *left_side[::-1]], hair)
@@ -160,7 +164,7 @@ def _locks(canvas, head, person):
     end = body.point(side * head.r * 1.2, body.shoulder + down, 0.045)
     out = (0.014 if wavy else 0.0) * head.ux * (1 if x > head.x else -1)
     middle = ((x + end[0]) / 2 + out, (y + end[1]) / 2)
-    thick = 0.017 if wavy else 0.012
+    thick = 0.018 if wavy else 0.015
     sizes = [(thick * k * head.ux, thick * k * head.uy) for k in (1, 1.3, 0.9)]
     canvas.poly(limb([(x, y), middle, end], sizes), hair, edge(hair))
 
@@ -285,22 +289,28 @@ def _tied(canvas, head, person):
     canvas.line([(x - size * ux, y), (x + size * ux, y)], edge(hair), 0.003)
     return
   if style == "ponytail":
-    out = -1 if back < -0.3 * head.r * ux else 1
-    front = body.c > 0.2
-    # Seen from the front it shows above and beside the head.
-    start = (head.x + back * 0.9, head.y - head.h * 0.75 * uy)
-    reach = head.r * (1.55 if front else 0.45) * ux * out
-    bow = (start[0] + reach + back * 0.55, start[1] + 0.02 * uy)
-    fall = (0.2 if long else 0.1) if not front else (0.16 if long else 0.085)
-    end = (start[0] + reach * 0.9 + back * 0.6, start[1] + fall * uy)
-    sizes = [(k * ux, k * uy) for k in (0.014, 0.021, 0.012)]
-    canvas.poly(limb([start, bow, end], sizes), hair, edge(hair))
+    _ponytail(canvas, head, back, long, hair)
     return
   start = head.at(180, 0.4)
   end = body.point(0, body.shoulder + 0.15, -0.07)
   if body.c > -0.2:
     return
   _plait(canvas, head, start, end, hair)
+
+
+def _ponytail(canvas, head, back, long, hair):
+  """High on the back of the head; seen from the front it swings out to one side."""
+  ux, uy = head.ux, head.uy
+  front = head.body.c > 0.2
+  out = -1 if back < -0.3 * head.r * ux else 1
+  x, y = head.x + back * 0.85, head.y - head.h * 0.7 * uy
+  reach = head.r * (1.3 - 0.8 * abs(head.body.s) if front else 0.4) * ux * out
+  fall = (0.2 if long else 0.1) + (0.0 if front else 0.045)
+  curve = ((0, 0), (0.6, -0.06), (1.0, 0.2), (1.05, 0.6), (0.85, 1.0))
+  swing = reach + 0.5 * back
+  points = [(x + swing * a, y + fall * b * uy) for a, b in curve]
+  sizes = [(k * ux, k * uy) for k in (0.011, 0.017, 0.021, 0.02, 0.006)]
+  canvas.poly(limb(points, sizes), hair, mix(edge(hair), hair, 0.3))
 
 
 def draw_braid(canvas, body, person):

@@ -240,9 +240,9 @@ def _shoe(canvas, body, person, joint, ankle, skin, dark):
   _, uy = body.unit()
   left, right, toe = _foot_span(body, ankle)
   left, right = x + left, x + right
-  thick = {"sneakers": 0.017, "boots": 0.018, "sandals": 0.012}.get(person.shoes, 0.009)
+  thick = {"sneakers": 0.021, "boots": 0.021, "sandals": 0.017}.get(person.shoes, 0.014)
   lift = 0.012 * uy if person.shoes == "heels" else 0.0
-  ground = y + 0.055 * uy + lift
+  ground = y + 0.058 * uy + lift
   top, low = y - 0.006 * uy, ground - thick * uy
   # Away from the camera the toe is hidden and the foot looks shorter.
   instep = y + (0.022 if abs(body.s) > 0.4 else 0.01) * uy

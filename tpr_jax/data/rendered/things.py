@@ -62,6 +62,11 @@ def _backpack(canvas, body, colour, trim):
   high = (body.waist - body.shoulder - 0.008) * uy
   _box(canvas, x, y, half, high, colour, 0.5)
   if body.c > 0.2:
+    if trim:  # piping
+      rim = [(x - half, y + high * 0.9), (x - half, y + high * 0.12)]
+      rim += [(x - half * 0.5, y), (x + half * 0.5, y)]
+      rim += [(x + half, y + high * 0.12), (x + half, y + high * 0.9)]
+      canvas.line(rim, trim, 0.009 * uy)
     return
   if abs(body.s) > 0.9:
     back = body.point(0, 0, -(0.155) * w)[0]
@@ -142,6 +147,7 @@ def _hung(canvas, body, kind, side, colour, trim):
     forward = 0.02 - 0.055 * abs(body.s) if away is None else away
     x, y = body.point(side * (a + 0.008), body.waist + 0.015, forward)
     half, high = (0.042 + 0.01 * abs(body.s)) * ux, 0.075 * uy
+  x = body.inside(x, half)
   _box(canvas, x, y, half, high, colour)
   if kind == "crossbody bag":  # a flap
     canvas.line([(x - half, y + high * 0.4), (x + half, y + high * 0.4)],
@@ -160,6 +166,7 @@ def _held(canvas, body, kind, side, colour, trim):
     (0.046, 0.075, 0.04) if kind == "handbag" else (0.044, 0.125, 0.045)
   )
   half, high, drop = half * ux, high * uy, drop * uy
+  x = body.inside(x, half)
   line = edge(colour)
   if kind == "handbag":
     loop = [(x - half * 0.6, y + drop), (x - half * 0.45, y + drop * 0.2), (x, y)]
@@ -183,9 +190,11 @@ def _held(canvas, body, kind, side, colour, trim):
 
 def _suitcase(canvas, body, side, hand, colour, trim):
   ux, uy = body.unit()
-  x, _ = body.point(side * 0.15 * body.wide, 0.8, -0.1)
+  away = body.aside(side, 0.06, -0.11)
+  x, _ = body.point(side * 0.15 * body.wide, 0.8, -0.1 if away is None else away)
   foot = body.place(0, 0.985)[1]
   high, half = 0.2 * uy, 0.05 * ux
+  x = body.inside(x, half)
   top = foot - high
   for shift in (-0.35, 0.35):
     canvas.line([(x + shift * half, top), (hand[0] + shift * half * 0.4, hand[1])],
@@ -210,6 +219,7 @@ def draw_carried(canvas, body, person, side, skin):
   line = edge(colour)
   ux, uy = body.unit()
   x, y = body.point(*body.arms[side].hand)
+  x = body.inside(x, 0.036 * ux)
   white, dark = (244, 244, 240), (40, 40, 46)
   if person.carried == "phone":
     canvas.rect(

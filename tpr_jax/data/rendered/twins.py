@@ -8,6 +8,7 @@ from tpr_jax.data.rendered import person as person_lib
 from tpr_jax.data.rendered import tables
 
 Person = person_lib.Person
+REGIONS = person_lib.REGIONS
 
 # Colours that stand beside another colour and would vanish if they were the same.
 _CONTRAST = {
@@ -227,7 +228,11 @@ def make_twins(person: Person, rng: np.random.Generator, count: int) -> list[Per
   choices = _fine_choices(person)
   # Attributes with few values (sides, prints) cannot differ between all of a group.
   rich = [n for n, v in choices.items() if FINE[n] and len(v) >= count]
-  names = [str(n) for n in rng.permutation(rich)[:2]]
+  names = [str(n) for n in rng.permutation(rich)]
+  first = names[0]
+  # Not both on the feet, which a hedge may hide.
+  second = next(n for n in names[1:] if not {first, n} <= {*REGIONS["shoes"]})
+  names = [first, second]
   rest = [n for n in choices if n not in names]
   if rest and rng.random() < 0.6:
     names.append(str(rng.permutation(rest)[0]))

@@ -35,6 +35,7 @@ def _head(person, front, face):
     seen.add("headwear_colour")
   if person.headwear not in ("headscarf", "helmet"):
     seen.add("headphones_colour")
+  if person.headwear != "headscarf":
     if person.headwear == "none" or person.hair_style != "bun":
       seen.add("hair_length")  # a bun under a hat is tucked away
     if person.hair_length != "bald":
@@ -60,8 +61,7 @@ def _upper(person, view, front):
       seen.add("upper_pattern_colour")
     if printed:
       seen.add("print")
-  from_all_sides = person.collar in ("high neck", "hood", "shirt collar")
-  if (front or from_all_sides) and (not person.scarf_colour or person.collar == "hood"):
+  if person.collar == "hood" or (not person.scarf_colour and _collar(person, front)):
     seen.add("collar")
   if front:
     seen.add("open")
@@ -74,6 +74,16 @@ def _upper(person, view, front):
   if _left_wrist_free(person, view):
     seen.add("watch")
   return seen
+
+
+def _collar(person, front):
+  """Whether a collar other than a hood shows where no scarf covers it."""
+  if front:
+    return True
+  loose = person.hair_length in ("medium", "long") and person.hair_style != "bun"
+  return person.collar in ("high neck", "shirt collar") and not (
+    loose or person.headwear == "headscarf"
+  )
 
 
 def _left_wrist_free(person, view):

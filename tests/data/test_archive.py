@@ -115,6 +115,20 @@ def test_drawn_pictures_become_jpegs(tmp_path):
   assert np.abs(archived.load_image(record, None) - want).mean() < 4
 
 
+def test_rendered_people_come_back_with_their_truth(tmp_path):
+  options = {"identities": 3, "views": 2, "twins": 2, "word_noise": 0.3}
+  originals = [
+    build.dataset("rendered", None, split, {**options, "regions": True})
+    for split in ("train", "test")
+  ]
+  tfds_builders.write_archive(originals, tmp_path, "rendered", size=(96, 40))
+  for original in originals:
+    archived = build.dataset("archive", tmp_path, original.split, {})
+    assert archived.records == original.records
+    drawn = original.load_image(original.records[0], (96, 40)).astype(int)
+    assert np.abs(archived.load_image(archived.records[0], None) - drawn).mean() < 6
+
+
 def test_broken_pictures_travel_as_they_are_and_missing_ones_stop_it(tmp_path):
   path = layouts.rstpreid(tmp_path)
   picture = path.parent / "imgs/0003_c5_0022.jpg"

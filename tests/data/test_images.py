@@ -129,6 +129,25 @@ def test_unreadable_exif_leaves_the_pixels_usable():
   np.testing.assert_array_equal(images.decode(data), images.decode(plain))
 
 
+def test_an_exif_block_that_raises_is_a_fact_not_an_error(monkeypatch):
+  def broken(self):
+    raise SyntaxError("not a TIFF file")
+
+  monkeypatch.setattr(Image.Image, "getexif", broken)
+  out, facts = images.inspect(encoded(Image.fromarray(picture())))
+  np.testing.assert_array_equal(out, picture())
+  assert facts.oddities == ("exif-unreadable",)
+
+
+def test_two_picture_jpegs_and_animations_give_their_first_frame():
+  first, second = Image.new("RGB", (8, 6), (200, 0, 0)), Image.new("RGB", (8, 6))
+  for kind, oddities in (("MPO", ()), ("GIF", ("palette", "animated"))):
+    data = encoded(first, kind, save_all=True, append_images=[second])
+    out, facts = images.inspect(data)
+    assert far(out, np.array(first)) <= 2
+    assert set(facts.oddities) == set(oddities)
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "progressive"])
 @pytest.mark.parametrize("keep", [0.03, 0.3, 0.6, 0.95])
 def test_truncated_files_are_errors(kind, keep, tmp_path):

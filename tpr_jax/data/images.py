@@ -13,7 +13,7 @@ import pathlib
 import unicodedata
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from tpr_jax.data.record import ImageError, Record
 
@@ -24,6 +24,17 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 # A few kilobytes can announce gigabytes of pixels. Real crops are under 1 megapixel.
 MAX_PIXELS = 50_000_000
 _ORIENTATION = 0x0112
+# EXIF orientation -> what makes it upright. Pillow's exif_transpose would also rewrite
+# the EXIF block, which fails on some cameras' blocks though the pixels are fine.
+_UPRIGHT = {
+  2: Image.Transpose.FLIP_LEFT_RIGHT,
+  3: Image.Transpose.ROTATE_180,
+  4: Image.Transpose.FLIP_TOP_BOTTOM,
+  5: Image.Transpose.TRANSPOSE,
+  6: Image.Transpose.ROTATE_270,
+  7: Image.Transpose.TRANSVERSE,
+  8: Image.Transpose.ROTATE_90,
+}
 
 
 class MissingImage(ImageError):
@@ -142,7 +153,7 @@ def _to_rgb(image, name):
     oddities.append("exif-unreadable")
   elif orientation != 1:
     oddities.append("exif-rotated")
-    image = ImageOps.exif_transpose(image)
+    image = image.transpose(_UPRIGHT[orientation])
 
   if mode.startswith("I;16") or (mode == "I" and kind in ("PNG", "PPM")):
     oddities += ["16-bit", "grayscale"]
@@ -168,7 +179,7 @@ def _orientation(image):
   except Exception:
     return None
   # Cameras write 0 for "unknown"; the viewer convention is to leave those alone.
-  return value if value in range(2, 9) else 1
+  return value if value in _UPRIGHT else 1
 
 
 def _oddities(image):

@@ -42,7 +42,9 @@ class PersonBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   # TFDS looks for checksums of downloads beside the code, with a package that it does
   # not declare (importlib_resources); nothing is downloaded here.
   code_path = None
-  QUALITY = 95  # of the JPEGs made from pictures that are drawn, not read from files
+  # Of the JPEGs made from pictures that are drawn, not read from files.
+  QUALITY = 95
+  SIZE = None
 
   def datasets(self, dl_manager) -> Sequence[Dataset]:
     """The splits to write, from the user's copy at `manual_dir`."""
@@ -88,7 +90,7 @@ class PersonBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     read = getattr(dataset.load_image, "read_bytes", None)
     if read is not None:
       return read(record)
-    return images.encode_jpeg(dataset.load_image(record, None), self.QUALITY)
+    return images.encode_jpeg(dataset.load_image(record, self.SIZE), self.QUALITY)
 
 
 class _Published(PersonBuilder, skip_registration=True):
@@ -137,6 +139,7 @@ def write_archive(
   name: str,
   *,
   quality: int = 95,
+  size: tuple[int, int] | None = None,
   progress: Callable[[int, int], None] | None = None,
 ) -> pathlib.Path:
   """Writes splits as one TFDS dataset of ArrayRecord files.
@@ -149,6 +152,7 @@ def write_archive(
     folder: where archives are kept; this one becomes folder/name/1.0.0.
     name: lower case letters, digits and underscores, starting with a letter.
     quality: of the JPEGs that are made, 1 to 95.
+    size: (height, width) to draw at; None: the renderer's own size. Files keep theirs.
     progress: called as progress(records written, records in all).
 
   Returns:
@@ -175,6 +179,7 @@ def write_archive(
 
   class Archive(PersonBuilder, skip_registration=True):
     QUALITY = quality
+    SIZE = size
 
     def datasets(self, dl_manager):
       return datasets

@@ -70,7 +70,7 @@ def test_batches_hold_what_the_records_say(people):
       met[(int(at), captions.index(text.tolist()))] += 1
     assert (batch["replaced"] == -1).all()
   # 120 rows over 30 captions: four epochs, each a permutation, none dropped.
-  assert iterator.examples_per_epoch == 30
+  assert iterator.examples == 30
   assert len(met) == 30 and set(met.values()) == {4}
   assert iterator.broken == {} and iterator.replaced == 0
 
@@ -186,12 +186,15 @@ def test_caption_report(people):
   texts = [c for r in data.records for c in r.captions]
   counts = people.encode(texts, 200)[1]
   length = int(np.median(counts))
-  report = pipeline.caption_report(data, people, length)
-  assert report == iterate(people, data, length=length).captions
+  report = iterate(people, data, length=length).captions
   assert (report.captions, report.cut) == (30, int((counts > length).sum()))
   assert 0 < report.cut < 30
   assert report.longest == counts.max() and abs(report.mean - counts.mean()) < 1e-9
-  assert str(report).startswith(f"{report.cut} of 30 captions exceed {length} tokens")
+  line = pipeline.caption_report(data, people, length)
+  assert line == str(report)
+  assert line.startswith(f"{report.cut} of 30 captions exceed {length} tokens")
+  empty = pipeline.caption_report(dataset(0), people, length)
+  assert empty.startswith("0 of 0 captions")
 
 
 # ---- broken pictures

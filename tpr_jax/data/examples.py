@@ -74,16 +74,22 @@ def load_picture(
 
 
 class Examples:
-  """Position of training -> one example as a dict of arrays; what the workers hold."""
+  """Position of training -> one example as a dict of arrays.
 
-  def __init__(self, dataset, tokenizer, pipe, length, order, seed, tokens, cache):
+  Captions are encoded once, here; an op that changes one has it encoded anew. counts:
+  int32 [n], tokens of every caption before cutting.
+  """
+
+  def __init__(self, dataset, tokenizer, pipe, length, order, seed, cache):
     self._dataset, self._tokenizer, self._length = dataset, tokenizer, length
     self._head, self._tail = pipe.split()
     self._size, self._order, self._seed = pipe.size, order, seed
-    self._tokens, self._cache = tokens, cache
+    self._cache, self._labels = cache, training_labels(dataset)
     self._record, self._caption = caption_index(dataset)
-    labels = {identity: i for i, identity in enumerate(dataset.identities)}
-    self._labels = [labels[record.identity] for record in dataset.records]
+    texts = [text for record in dataset.records for text in record.captions]
+    tokens, self.counts = tokenizer.encode(texts, length)
+    # Half the memory, here and in every worker; rows become int32 one by one.
+    self._tokens = tokens.astype(np.uint16) if tokenizer.vocab_size <= 2**16 else tokens
 
   def __call__(self, position: int) -> dict:
     index, image, problems = self._readable(position)
@@ -92,14 +98,14 @@ class Examples:
     caption = record.captions[self._caption[index]]
     rng = np.random.default_rng([self._seed, position, _AUGMENT])
     example = self._tail(dict(image=image, caption=caption, record=record), rng)
-    if example["caption"] == caption and self._tokens is not None:
+    if example["caption"] == caption:
       text = self._tokens[index].astype(np.int32)
     else:
       text = self._tokenizer.encode([example["caption"]], self._length)[0][0]
     return {
       "image": example["image"],
       "text": text,
-      "ids": np.int32(self._labels[at]),
+      "ids": self._labels[at],
       "image_id": np.int32(at),
       "replaced": np.int32(problems[0][0] if problems else -1),
       PROBLEMS: problems,
@@ -135,6 +141,12 @@ def caption_index(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
   ]
   record, caption = np.asarray(pairs, np.int32).reshape(-1, 2).T
   return record, caption
+
+
+def training_labels(dataset: Dataset) -> np.ndarray:
+  """int32 [records]: training label of every record, 0..N-1 by sorted identity."""
+  labels = {identity: i for i, identity in enumerate(dataset.identities)}
+  return np.asarray([labels[record.identity] for record in dataset.records], np.int32)
 
 
 def collate(examples) -> dict:

@@ -28,8 +28,11 @@ from tpr_jax.data.examples import (
   caption_index,
   collate,
   load_picture,
+  training_labels,
 )
 from tpr_jax.data.record import Dataset, DatasetError, ImageError
+
+_ENDLESS = 2**40  # steps; Grain wants a length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,10 +54,13 @@ class CaptionReport:
 
 def caption_report(
   dataset: Dataset, tokenizer: tokenizers.Tokenizer, length: int
-) -> CaptionReport:
-  """Encodes every caption of the dataset once and counts those that are cut."""
+) -> str:
+  """A line such as "412 of 37,154 captions exceed 168 tokens (longest 301, mean 92.4)".
+
+  Encodes every caption; a `TrainIterator` has its own already: `captions`.
+  """
   texts = [text for record in dataset.records for text in record.captions]
-  return _report(tokenizer.encode(texts, length)[1], length)
+  return str(_report(tokenizer.encode(texts, length)[1], length))
 
 
 def _report(counts: np.ndarray, length: int) -> CaptionReport:
@@ -77,21 +83,53 @@ class _Share:
     return (self.start + step) * self.batch + self.first + place
 
 
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+  """Step -> Grain iterator over the batches of this process from that step on."""
+
+  examples: Examples
+  batch: int
+  rows: int
+  first: int
+  steps: int | None
+  threads: int
+  prefetch: int
+  workers: int
+
+  def __call__(self, start: int) -> grain.DatasetIterator:
+    left = _ENDLESS if self.steps is None else max(0, self.steps - start)
+    share = _Share(self.batch, self.rows, self.first, start)
+    data = grain.MapDataset.range(left * self.rows).map(share).map(self.examples)
+    data = data.batch(self.rows, batch_fn=collate)
+    ready = max(1, self.prefetch)
+    read = grain.ReadOptions(
+      num_threads=self.threads, prefetch_buffer_size=ready if self.threads else 0
+    )
+    data = data.to_iter_dataset(read)
+    if self.workers:
+      if not flags.FLAGS.is_parsed():  # Grain's workers read absl's flags, which only
+        flags.FLAGS.mark_as_parsed()  # absl.app.run parses
+      data = data.mp_prefetch(
+        grain.MultiprocessingOptions(self.workers, per_worker_buffer_size=ready)
+      )
+    return iter(data)
+
+
 class TrainIterator(grain.DatasetIterator):
   """Batches of this process (`core/types.py`: Batch), from any step on.
 
   Attributes:
-    examples_per_epoch: captions of the dataset, whatever the sampler.
+    examples: captions of the dataset: the length of an epoch, whatever the sampler.
     captions: CaptionReport of the dataset.
     broken: image name -> reason, of the pictures met and replaced so far.
     replaced: number of rows of this process that were replaced so far.
   """
 
-  def __init__(self, dataset, make, examples, steps, captions, identity):
+  def __init__(self, dataset, read, examples, steps, captions, identity):
     super().__init__()
-    self._dataset, self._make, self._steps = dataset, make, steps
+    self._dataset, self._read, self._steps = dataset, read, steps
     self._identity, self._step, self._inner = identity, 0, None
-    self.examples_per_epoch, self.captions = examples, captions
+    self.examples, self.captions = examples, captions
     self.broken: dict[str, str] = {}
     self.replaced = 0
 
@@ -130,7 +168,7 @@ class TrainIterator(grain.DatasetIterator):
 
   def start_prefetch(self) -> None:
     if self._inner is None:
-      self._inner = self._make(self._step)
+      self._inner = self._read(self._step)
       self._inner.start_prefetch()
 
   def close(self) -> None:
@@ -188,9 +226,8 @@ def train_iterator(
   """
   pipe = transforms.build(pipe)
   rows, first = _share_rows(pipe, batch, process_index, process_count)
-  for name, number in dict(
-    seed=seed, threads=threads, workers=workers, cache_mb=cache_mb
-  ).items():
+  numbers = dict(seed=seed, threads=threads, workers=workers, cache_mb=cache_mb)
+  for name, number in numbers.items():
     if number < 0:
       raise ValueError(f"{name} is {number}: it cannot be below 0")
   record, _ = caption_index(dataset)
@@ -199,37 +236,16 @@ def train_iterator(
       f"{dataset.name} {dataset.split} has no captions to train on "
       f"({len(dataset.records):,} pictures)"
     )
-  labels = {identity: i for i, identity in enumerate(dataset.identities)}
-  ids = np.asarray([labels[dataset.records[i].identity] for i in record])
+  ids = training_labels(dataset)[record]
   order = samplers.order(sampler, ids, seed, batch, instances=instances, images=record)
-  texts = [text for item in dataset.records for text in item.captions]
-  tokens, counts = tokenizer.encode(texts, length)
-  # Half the memory, here and in every worker; rows become int32 one by one.
-  tokens = tokens.astype(np.uint16) if tokenizer.vocab_size <= 2**16 else tokens
   cache = PictureCache(cache_mb / max(1, workers)) if cache_mb else None
-  examples = Examples(dataset, tokenizer, pipe, length, order, seed, tokens, cache)
-
-  def make(start: int):
-    left = 2**40 if steps is None else max(0, steps - start)
-    share = _Share(batch, rows, first, start)
-    data = grain.MapDataset.range(left * rows).map(share).map(examples)
-    data = data.batch(rows, batch_fn=collate)
-    read = grain.ReadOptions(
-      num_threads=threads, prefetch_buffer_size=max(1, prefetch) if threads else 0
-    )
-    data = data.to_iter_dataset(read)
-    if workers:
-      _parse_flags()
-      data = data.mp_prefetch(
-        grain.MultiprocessingOptions(workers, per_worker_buffer_size=max(1, prefetch))
-      )
-    return iter(data)
-
+  examples = Examples(dataset, tokenizer, pipe, length, order, seed, cache)
+  read = _Reader(examples, batch, rows, first, steps, threads, prefetch, workers)
   identity = dict(seed=seed, batch=batch, sampler=sampler, examples=len(record))
   if sampler == "identity":
     identity["instances"] = instances
-  report = _report(counts, length)
-  return TrainIterator(dataset, make, len(record), steps, report, identity)
+  report = _report(examples.counts, length)
+  return TrainIterator(dataset, read, len(record), steps, report, identity)
 
 
 class EvalBatches(grain.DatasetIterator):
@@ -360,9 +376,3 @@ def _share_rows(pipe, batch, index, count) -> tuple[int, int]:
       f"{index}, from 0): it must be a multiple of their number"
     )
   return batch // count, index * (batch // count)
-
-
-def _parse_flags() -> None:
-  """Grain's workers read absl flags, which are unparsed outside absl.app.run."""
-  if not flags.FLAGS.is_parsed():
-    flags.FLAGS.mark_as_parsed()

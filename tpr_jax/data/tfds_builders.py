@@ -162,6 +162,28 @@ def write_archive(
     DatasetError: bad name, no or repeated splits, or the archive is there already.
     ImageError: a picture is missing; `--mode=check` lists all such pictures.
   """
+  _check_request(datasets, name, quality)
+  builder_class = _archive_class(datasets, name, quality, size, progress)
+  builder = builder_class(data_dir=os.fspath(folder), file_format=FORMAT)
+  path = pathlib.Path(builder.data_dir)
+  if path.exists():
+    raise DatasetError(
+      f"{path} is there already; remove it, or write under another name or folder"
+    )
+  bars = tfds.core.utils.tqdm_utils
+  try:
+    if progress:
+      bars.disable_progress_bar()  # two sets of bars in one terminal fight
+    with tempfile.TemporaryDirectory() as unused:  # or folder/downloads would be made
+      config = tfds.download.DownloadConfig(try_download_gcs=False)
+      builder.download_and_prepare(download_dir=unused, download_config=config)
+  finally:
+    if progress:
+      bars.enable_progress_bar()
+  return path
+
+
+def _check_request(datasets, name, quality):
   splits = [dataset.split for dataset in datasets]
   if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name):
     raise DatasetError(
@@ -175,7 +197,11 @@ def write_archive(
   if not 1 <= quality <= 95:
     raise DatasetError(f"quality is {quality}, expected 1 to 95")
 
-  done, total = 0, sum(len(dataset.records) for dataset in datasets)
+
+def _archive_class(datasets, name, quality, size, progress):
+  """A builder of these very datasets; TFDS takes the archive's name from the class."""
+  total = sum(len(dataset.records) for dataset in datasets)
+  done = 0
 
   class Archive(PersonBuilder, skip_registration=True):
     QUALITY = quality
@@ -198,20 +224,4 @@ def write_archive(
           progress(done, total)
 
   Archive.name = name
-  builder = Archive(data_dir=os.fspath(folder), file_format=FORMAT)
-  path = pathlib.Path(builder.data_dir)
-  if path.exists():
-    raise DatasetError(
-      f"{path} is there already; remove it, or write under another name or folder"
-    )
-  bars = tfds.core.utils.tqdm_utils
-  try:
-    if progress:
-      bars.disable_progress_bar()  # two sets of bars in one terminal fight
-    with tempfile.TemporaryDirectory() as unused:  # or folder/downloads would be made
-      config = tfds.download.DownloadConfig(try_download_gcs=False)
-      builder.download_and_prepare(download_dir=unused, download_config=config)
-  finally:
-    if progress:
-      bars.enable_progress_bar()
-  return path
+  return Archive

@@ -107,7 +107,7 @@ def make(folder: pathlib.Path) -> dict[str, Dataset]:
     coarse=write_ranking(folder, "coarse", data["coarse"], 1.4),
   )
   evals["fine"]["i2t"] = evals["coarse"]["t2i"]
-  results = dict(selected_step=450, selection="best validation R1 (57.50)", evals=evals)
+  results = dict(selected_step=480, selection="best validation R1 (57.50)", evals=evals)
   write_json(folder / "results.json", results)
   config = dict(
     name="cfam",
@@ -148,7 +148,7 @@ def _log():
       dict(step=step, kind="train", **terms, loss=sum(terms.values()), lr=rate,
            grad_norm=1.3, examples_per_second=640.0)
     ) + "\n"  # fmt: skip
-    if step % 75 == 0:
+    if step % 60 == 0:
       score = 60 * (1 - fall)
       yield json.dumps(
         dict(step=step, kind="val", R1=score, R5=score * 1.3, R10=score * 1.45,

@@ -48,12 +48,12 @@ class Teller:
     style: one of `grammar.STYLES`; uniforms: the random numbers in [0, 1) it uses.
   """
 
-  __slots__ = ("_at", "_rare", "_uniforms", "person", "style", "told", "view")
+  __slots__ = ("_at", "_rare", "_said", "_uniforms", "person", "style", "told", "view")
 
   def __init__(self, person, view, told, style, uniforms):
     self.person, self.view, self.told = person, view, told
     self.style = style
-    self._uniforms, self._at = uniforms, 0
+    self._uniforms, self._at, self._said = uniforms, 0, set()
     self._rare = 0.8 if style == "paraphrase" else 1.5
 
   def chance(self) -> float:
@@ -62,6 +62,14 @@ class Teller:
 
   def pick(self, options):
     return options[int(self.chance() * len(options))]
+
+  def fresh(self, options):
+    """One of the options, if possible one that this text has not used yet."""
+    start = int(self.chance() * len(options))
+    turned = options[start:] + options[:start]
+    chosen = next((o for o in turned if o not in self._said), turned[0])
+    self._said.add(chosen)
+    return chosen
 
   def mark(self, name, slot):
     """The person's value of attribute `name`, in words that fit `slot`."""

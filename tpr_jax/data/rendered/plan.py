@@ -147,6 +147,8 @@ def _tellable(unit, person, seen):
     return value
   if unit == "inner_pattern":
     return person.open
+  if unit == "collar" and person.upper == "hoodie":
+    return False  # a hooded sweatshirt with a hood
   return value not in (None, "none") or name in ("sleeves", "fastening")
 
 

@@ -18,7 +18,7 @@ TEMPLATES = {
       "We see {x}.",
     ),
     "hair": ("{He} has {x}.", "{His} look includes {x}."),
-    "head": ("{He} wears {x}.", "{He} has {x} on.", "On the head {he} has {x}."),
+    "head": ("{He} wears {x}.", "{He} has {x} on.", "{He} can be seen with {x}."),
     "upper": (
       "{He} wears {x}.",
       "{He} is dressed in {x}.",
@@ -37,7 +37,7 @@ TEMPLATES = {
       "{x} complete the outfit.",
       "The footwear consists of {x}.",
     ),
-    "bag": ("{He} carries {x}.", "{He} has {x} along.", "{He} is carrying {x}."),
+    "bag": ("{He} carries {x}.", "{He} is seen with {x}.", "{He} is carrying {x}."),
     "carried": ("{He} holds {x}.", "{He} is holding {x}."),
     "have": ("{He} has {x}.", "One can see that {he} has {x}."),
   },
@@ -99,7 +99,7 @@ TEMPLATES = {
     ),
     "bag": ("{He} is equipped with {x}.", "{He} brings along {x}."),
     "carried": ("{He} grips {x}.", "{He} clutches {x}."),
-    "have": ("{He} shows {x}.", "Besides, {he} has {x}."),
+    "have": ("Note that {he} has {x}.", "Besides, {he} has {x}."),
   },
 }
 LABELS = {
@@ -167,7 +167,7 @@ def action(t) -> str:
 
 
 def _sentence(t, part, text):
-  template = t.pick(TEMPLATES[t.style][part])
+  template = t.fresh(TEMPLATES[t.style][part])
   noun = f"the {t.mark('gender', f'gender.{t.person.age}')}"
   he = noun if t.chance() < 0.2 else t.he
   return template.format(

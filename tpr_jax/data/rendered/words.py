@@ -40,7 +40,7 @@ LEXICON = {
   "side": _SIDES,
   # who
   "age": {
-    "child": ("young", "little"),
+    "child": ("young", "preteen"),
     "teenager": ("teenage", "adolescent"),
     "adult": ("adult", "grown-up"),
     "elderly": ("elderly", "old", "aged"),

@@ -277,7 +277,7 @@ ABSENT = {
   "mask": {"none": ("no face mask", "no mask")},
   "facial_hair": {"none": ("no beard", "no facial hair", "a shaved chin")},
   "headphones_colour": {None: ("no headphones",)},
-  "scarf_colour": {None: ("no scarf", "no neckwear")},
+  "scarf_colour": {None: ("no scarf", "no shawl")},
   "trim_colour": {None: ("no contrasting trim", "no coloured trim")},
   "tie_colour": {None: ("no tie", "no necktie")},
   "belt_colour": {None: ("no belt",)},

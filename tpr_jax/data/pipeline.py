@@ -35,38 +35,15 @@ from tpr_jax.data.record import Dataset, DatasetError, ImageError
 _ENDLESS = 2**40  # steps; Grain wants a length
 
 
-@dataclasses.dataclass(frozen=True)
-class CaptionReport:
-  """How captions fit: counts of tokens (start and end included) before cutting."""
-
-  captions: int
-  cut: int
-  length: int
-  longest: int
-  mean: float
-
-  def __str__(self) -> str:
-    return (
-      f"{self.cut:,} of {self.captions:,} captions exceed {self.length} tokens "
-      f"(longest {self.longest:,}, mean {self.mean:.1f})"
-    )
-
-
 def caption_report(
   dataset: Dataset, tokenizer: tokenizers.Tokenizer, length: int
 ) -> str:
-  """A line such as "412 of 37,154 captions exceed 168 tokens (longest 301, mean 92.4)".
+  """How many captions of the dataset `length` cuts, as `tokenizer.cut_report` says it.
 
-  Encodes every caption; a `TrainIterator` has its own already: `captions`.
+  Encodes every caption; a `TrainIterator` has its own line already: `captions`.
   """
   texts = [text for record in dataset.records for text in record.captions]
-  return str(_report(tokenizer.encode(texts, length)[1], length))
-
-
-def _report(counts: np.ndarray, length: int) -> CaptionReport:
-  cut = int((counts > length).sum())
-  longest, mean = (int(counts.max()), float(counts.mean())) if len(counts) else (0, 0.0)
-  return CaptionReport(len(counts), cut, length, longest, mean)
+  return tokenizers.cut_report(tokenizer.encode(texts, length)[1], length)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +97,7 @@ class TrainIterator(grain.DatasetIterator):
 
   Attributes:
     examples: captions of the dataset: the length of an epoch, whatever the sampler.
-    captions: CaptionReport of the dataset.
+    captions: how many captions are cut, as a line (`caption_report`).
     broken: image name -> reason, of the pictures met and replaced so far.
     replaced: number of rows of this process that were replaced so far.
   """
@@ -244,7 +221,7 @@ def train_iterator(
   identity = dict(seed=seed, batch=batch, sampler=sampler, examples=len(record))
   if sampler == "identity":
     identity["instances"] = instances
-  report = _report(examples.counts, length)
+  report = tokenizers.cut_report(examples.counts, length)
   return TrainIterator(dataset, read, len(record), steps, report, identity)
 
 

@@ -49,10 +49,14 @@ def clean(text: str) -> str:
 
 
 def cut_report(counts: np.ndarray, length: int) -> str:
-  """ "412 of 37,154 captions exceed 168 tokens" from `encode`'s counts."""
+  """ "412 of 37,154 captions exceed 168 tokens (longest 301, mean 92.4)", from the
+  counts that `encode` gives."""
   counts = np.asarray(counts)
+  if not counts.size:
+    return f"0 of 0 captions exceed {length} tokens"
   cut = int((counts > length).sum())
-  return f"{cut:,} of {counts.size:,} captions exceed {length} tokens"
+  spread = f"longest {counts.max():,}, mean {counts.mean():.1f}"
+  return f"{cut:,} of {counts.size:,} captions exceed {length} tokens ({spread})"
 
 
 class Tokenizer(abc.ABC):

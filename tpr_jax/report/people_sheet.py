@@ -64,11 +64,11 @@ def twins(dataset: Dataset, groups: int) -> list[Record]:
   return [record for members in whole for record in members.values()]
 
 
-def save(page: Image.Image, path: str | os.PathLike, *, colours: int = 200) -> None:
+def save(page: Image.Image, path: str | os.PathLike, *, colours: int = 256) -> None:
   """Writes a sheet as a small PNG with a palette."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  few = page.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=0)
+  few = page.quantize(colours, kmeans=2, dither=Image.Dither.NONE)
   few.save(path, "PNG", optimize=True)
 
 

@@ -142,7 +142,7 @@ class Body:
       person.bag_side or "right"
     ):
       lean = -0.05 if person.bag == "suitcase" else 0.05
-      away = self.aside(side, 0.05, -0.13 if person.bag == "suitcase" else 0.13)
+      away = self.aside(side, 0.08, -0.13 if person.bag == "suitcase" else 0.13)
       lean = lean if away is None else away
       elbow = (x + side * 0.018, shoulder[1] + half * 0.98, lean * 0.5)
       return Arm(shoulder, elbow, (x + side * 0.024, elbow[1] + half * 0.97, lean))
@@ -172,12 +172,13 @@ class Body:
     elbow = (x + side * 0.02, shoulder[1] + half * 0.98, 0.025)
     return Arm(shoulder, elbow, (x + side * out, elbow[1] + half * 0.85, z))
 
-  def aside(self, side, amount, profile):
-    """Z offset that keeps a thing on the far side from vanishing behind the trunk.
+  def aside(self, side, amount, profile, near=False):
+    """Z offset that moves a thing on the far side out from behind the trunk.
 
-    `profile` is the offset in a pure side view, where either direction would do.
+    None when there is no need. `profile` is the offset in a pure side view, where
+    either direction would do. `near`: also on the near side, off the legs.
     """
-    if side * self.s > -0.4:
+    if (abs(self.s) if near else -side * self.s) < 0.4:
       return None
     if abs(self.c) < 0.4:
       return profile

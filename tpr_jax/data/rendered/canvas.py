@@ -6,6 +6,7 @@ top. So the same drawing appears at any size, squashed as a resize would.
 
 import math
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 _CIRCLE = tuple(
@@ -88,12 +89,13 @@ class Canvas:
       scaled = [v * (sy if i % 2 else sx) for i, v in enumerate(flat)]
       pen.polygon(scaled, fill=number)
     found = {}
+    pixels = np.asarray(ids)
     for number, name in enumerate(names, 1):
-      table = [0] * 256
-      table[number] = 255
-      box = ids.point(table).getbbox()
-      if box:
-        left, top, right, bottom = box
+      hit = pixels == number
+      rows, columns = np.flatnonzero(hit.any(1)), np.flatnonzero(hit.any(0))
+      if rows.size:
+        left, right = int(columns[0]), int(columns[-1]) + 1
+        top, bottom = int(rows[0]), int(rows[-1]) + 1
         found[name] = (
           (left + right) / 2 / width,
           (top + bottom) / 2 / height,

@@ -13,6 +13,7 @@ from tpr_jax.data.rendered import (
   background,
   effects,
   garments,
+  hair,
   heads,
   legs,
   things,
@@ -94,7 +95,7 @@ def _figure(canvas, body, person, view, feet):
   near = {side: _arm_is_near(body, side) for side in (1, -1)}
   layer = things.bag_layer(body, person)
   _ground_shadow(canvas, body)
-  heads.draw_behind(canvas, body, person)
+  hair.draw_behind(canvas, body, person)
   if layer == "behind":
     things.draw_bag(canvas, body, person)
   _arms(canvas, body, person, skin, [s for s in (1, -1) if not near[s]])
@@ -108,7 +109,7 @@ def _figure(canvas, body, person, view, feet):
   if layer == "front" and person.bag == "backpack":
     things.draw_bag(canvas, body, person)
   heads.draw_head(canvas, body, person, face, skin)
-  heads.draw_braid(canvas, body, person)
+  hair.draw_braid(canvas, body, person)
   if person.scarf_colour and body.c <= 0:
     garments.draw_scarf(canvas, body, person.scarf_colour)
   _arms(canvas, body, person, skin, [s for s in (1, -1) if near[s]])

@@ -190,7 +190,7 @@ def _held(canvas, body, kind, side, colour, trim):
 
 def _suitcase(canvas, body, side, hand, colour, trim):
   ux, uy = body.unit()
-  away = body.aside(side, 0.06, -0.11)
+  away = body.aside(side, 0.07, -0.11, near=True)
   x, _ = body.point(side * 0.15 * body.wide, 0.8, -0.1 if away is None else away)
   foot = body.place(0, 0.985)[1]
   high, half = 0.2 * uy, 0.05 * ux

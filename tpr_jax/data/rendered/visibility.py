@@ -61,7 +61,7 @@ def _upper(person, view, front):
       seen.add("upper_pattern_colour")
     if printed:
       seen.add("print")
-  if person.collar == "hood" or (not person.scarf_colour and _collar(person, front)):
+  if _collar(person, front):
     seen.add("collar")
   if front:
     seen.add("open")
@@ -77,13 +77,15 @@ def _upper(person, view, front):
 
 
 def _collar(person, front):
-  """Whether a collar other than a hood shows where no scarf covers it."""
-  if front:
-    return True
+  """Whether the collar shows: not under a scarf, or from behind under loose hair."""
+  wrapped = person.headwear == "headscarf"
   loose = person.hair_length in ("medium", "long") and person.hair_style != "bun"
-  return person.collar in ("high neck", "shirt collar") and not (
-    loose or person.headwear == "headscarf"
-  )
+  if person.collar == "hood":
+    return front or wrapped or not loose or person.hair_length == "medium"
+  if person.scarf_colour:
+    return False
+  covered = loose or wrapped
+  return front or (person.collar in ("high neck", "shirt collar") and not covered)
 
 
 def _left_wrist_free(person, view):

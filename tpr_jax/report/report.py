@@ -76,7 +76,7 @@ def write(
     first = sections[0]
     few = _spread(first["random"], _SMALL)
     footer = (
-      f"{len(few)} of the test queries ({first['name']}), drawn at random with seed"
+      f"{len(few)} of the {first['total']:,} queries ({first['name']}), drawn at random with seed"
       f" {seed}. Green ✓: the right person; red ✗: somebody else."
     )
     (out / "queries.png").write_bytes(sheet.encode(sheet.draw(few, footer)))

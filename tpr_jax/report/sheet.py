@@ -84,7 +84,7 @@ def draw(queries: Sequence[Query], footer: str) -> Image.Image:
 def encode(sheet: Image.Image) -> bytes:
   """PNG bytes; all colours: a palette puts patterns on clothes that have none."""
   out = io.BytesIO()
-  sheet.save(out, format="PNG", optimize=True)
+  sheet.save(out, format="PNG")
   return out.getvalue()
 
 

@@ -142,34 +142,52 @@ def evaluate(
   matches, starts, by_id = _match_lists(query_ids, gallery_ids)
   if not matches.any():
     raise ValueError(_no_match(len(query), len(gallery)))
-  devices = 1 if mesh is None else mesh.devices.size
   if split_gallery is None:
     split_gallery = gallery.nbytes > REPLICATED
   layout = _Layout(mesh, split_gallery and mesh is not None)
+  lists = matches, starts, by_id
+  out = _rank_all(
+    query, gallery, query_ids, gallery_ids, lists, layout, block, top, msd_variant
+  )
+  return Result(matches=matches.astype(np.int32), gallery=len(gallery), **out)
+
+
+def _rank_all(
+  query, gallery, query_ids, gallery_ids, lists, layout, block, top, variant
+):
+  """Walks the queries, block by block and bucket by bucket -> fields of `Result`.
+
+  Args:
+    lists: (matches, starts, by_id) of `_match_lists`; the rest as in `evaluate`, with
+      unit features and dense identities.
+  """
   size, lanes = len(gallery), 128 if jax.default_backend() == "cpu" else 1024
   # Whole strips for the counting, and equal parts for the devices.
-  extra = -size % (lanes * (devices if layout.split else 1))
+  extra = -size % (lanes * (layout.devices if layout.split else 1))
   gallery_on = layout.put_gallery(np.pad(gallery, ((0, extra), (0, 0))))
   ids_on = layout.put_whole(np.pad(gallery_ids, (0, extra), constant_values=-1))
   out = _empty(len(query), top)
   for places in (*_BUCKETS, 0):
-    rows = _bucket(matches, places)
+    rows = _bucket(lists[0], places)
+    if not len(rows):
+      continue
     # Also bounds the counters [block, places, lanes] of the counting.
     fits = max(BLOCK_BYTES // (4 * max(size + extra, 2 * places * lanes)), 1)
-    step = min(block or min(fits, 1024), -(-len(rows) // devices)) * devices
-    run = _compiled(layout, places, size, min(top, size), msd_variant, lanes)
+    even = -(-len(rows) // layout.devices)
+    step = min(block or min(fits, 1024), even) * layout.devices
+    run = _compiled(layout, places, size, min(top, size), variant, lanes)
     pending = []
-    for at in range(0, len(rows), max(step, 1)):
+    for at in range(0, len(rows), step):
       some = rows[at : at + step]
       filled = np.concatenate([some, np.repeat(some[:1], step - len(some))])
-      columns = _columns(filled, matches, starts, by_id, places)
+      columns = _columns(filled, *lists, places)
       parts = layout.put_rows((query[filled], query_ids[filled], columns))
       pending.append((some, run(*parts, gallery_on, ids_on)))
       if len(pending) > 2:  # keep the device busy, without piling up results
         _store(out, *pending.pop(0))
     for item in pending:
       _store(out, *item)
-  return Result(matches=matches.astype(np.int32), gallery=size, **out)
+  return out
 
 
 def _rank_block(
@@ -224,6 +242,10 @@ class _Layout:
 
   mesh: jax.sharding.Mesh | None
   split: bool
+
+  @property
+  def devices(self):
+    return 1 if self.mesh is None else self.mesh.devices.size
 
   @property
   def rows(self):

@@ -70,16 +70,7 @@ def write(
       sections.append(_section(name, ranking, dataset, seed, shown, extremes))
   for section in sections:
     missing += section["broken"]
-    png = sheet.encode(sheet.draw(section["random"], section["footer"]))
-    (out / f"queries_{_file_name(section['name'])}.png").write_bytes(png)
-  if sections:
-    first = sections[0]
-    few = _spread(first["random"], _SMALL)
-    footer = (
-      f"{len(few)} of the {first['total']:,} queries ({first['name']}), drawn at random with seed"
-      f" {seed}. Green ✓: the right person; red ✗: somebody else."
-    )
-    (out / "queries.png").write_bytes(sheet.encode(sheet.draw(few, footer)))
+  _write_sheets(out, sections, seed)
   drawn = curves.draw(run)
   for curve in drawn:
     (out / f"{curve.name}.png").write_bytes(curve.light)
@@ -91,6 +82,24 @@ def write(
   return path
 
 
+def _write_sheets(out: pathlib.Path, sections: list, seed: int) -> None:
+  """One PNG of the random queries of each evaluation, and the small `queries.png`."""
+  for section in sections:
+    png = sheet.encode(sheet.draw(section["random"], section["footer"]))
+    (out / f"queries_{_file_name(section['name'])}.png").write_bytes(png)
+  if sections:
+    few = _spread(sections[0]["random"], _SMALL)
+    footer = _footer(len(few), sections[0]["total"], sections[0]["name"], seed)
+    (out / "queries.png").write_bytes(sheet.encode(sheet.draw(few, footer)))
+
+
+def _footer(shown: int, total: int, name: str, seed: int) -> str:
+  return (
+    f"{shown} of {total:,} queries ({name}), drawn at random with seed {seed}."
+    " Green ✓: the right person; red ✗: somebody else."
+  )
+
+
 def _section(name, ranking, dataset, seed, shown, extremes) -> dict[str, Any]:
   """The queries of one evaluation: drawn at random, best and worst."""
   pictures = queries.Pictures(dataset)
@@ -98,10 +107,6 @@ def _section(name, ranking, dataset, seed, shown, extremes) -> dict[str, Any]:
   total = len(ranking.query_record)
   drawn = gather(queries.choose_random(ranking, shown, seed))
   best, worst = (gather(rows) for rows in queries.choose_extremes(ranking, extremes))
-  footer = (
-    f"{len(drawn)} of {total:,} queries ({name}), drawn at random with seed {seed}."
-    " Green ✓: the right person; red ✗: somebody else."
-  )
   return dict(
     name=name,
     data=f"{dataset.name}/{dataset.split}",
@@ -110,7 +115,7 @@ def _section(name, ranking, dataset, seed, shown, extremes) -> dict[str, Any]:
     best=best,
     worst=worst,
     twins=any(hit.twin for query in drawn + best + worst for hit in query.hits),
-    footer=footer,
+    footer=_footer(len(drawn), total, name, seed),
     broken=[f"{name}: cannot be shown: {why}" for why in pictures.broken.values()],
   )
 

@@ -19,6 +19,7 @@ sample_person = sampling.sample_person
 alternatives = twins.alternatives
 make_twins = twins.make_twins
 FINE = twins.FINE
+OPTIONAL = twins.OPTIONAL
 View = views.View
 Domain = views.Domain
 DOMAINS = views.DOMAINS

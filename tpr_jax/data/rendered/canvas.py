@@ -43,7 +43,7 @@ class Canvas:
     self._draw = ImageDraw.Draw(self.image)
     self.w, self.h = float(width * over), float(height * over)
     self.thin = max(1, round(self.h / 400))
-    self.shapes = []  # (region, pixel polygon), in drawing order
+    self.shapes = []  # (region, pixel points, width of a line or 0), as drawn
     self.region = None  # what is being drawn now, a key of REGIONS or None
 
   def poly(self, points, fill, outline=None):
@@ -51,7 +51,7 @@ class Canvas:
     w, h = self.w, self.h
     flat = [v for x, y in points for v in (x * w, y * h)]
     self._draw.polygon(flat, fill=fill)
-    self.shapes.append((self.region, flat))
+    self.shapes.append((self.region, flat, 0))
     if outline is not None:
       self._draw.line(flat + flat[:2], fill=outline, width=self.thin)
 
@@ -61,13 +61,15 @@ class Canvas:
     box = ((x - rx) * w, (y - ry) * h, (x + rx) * w, (y + ry) * h)
     self._draw.ellipse(box, fill=fill, outline=outline, width=self.thin)
     flat = [v for a, b in _CIRCLE for v in ((x + rx * a) * w, (y + ry * b) * h)]
-    self.shapes.append((self.region, flat))
+    self.shapes.append((self.region, flat, 0))
 
   def line(self, points, fill, width=0.0):
     """A polyline; width as a share of the picture's height, at least one sample."""
     w, h = self.w, self.h
     flat = [v for x, y in points for v in (x * w, y * h)]
     self._draw.line(flat, fill=fill, width=max(1, round(width * h)))
+    if width >= 0.0075:  # a strap rather than a seam
+      self.shapes.append((self.region, flat, width))
 
   def rect(self, left, top, right, bottom, fill, outline=None):
     self.poly(
@@ -84,10 +86,13 @@ class Canvas:
     sx, sy = width / self.w, height / self.h
     ids = Image.new("L", (width, height))
     pen = ImageDraw.Draw(ids)
-    for region, flat in self.shapes:
+    for region, flat, thick in self.shapes:
       number = names.index(region) + 1 if region in names else 0
       scaled = [v * (sy if i % 2 else sx) for i, v in enumerate(flat)]
-      pen.polygon(scaled, fill=number)
+      if thick:
+        pen.line(scaled, fill=number, width=max(1, round(thick * height)))
+      else:
+        pen.polygon(scaled, fill=number)
     found = {}
     pixels = np.asarray(ids)
     for number, name in enumerate(names, 1):

@@ -125,7 +125,9 @@ def _flap_gap(canvas, body, person, garment, top):
   top = max(top, min(body.hip + 0.02, garment.bottom))
   if garment.bottom - top > 0.004 and person.lower_colour:
     gap = garment.strip(-27, 27, top, garment.bottom)
+    canvas.region = "lower"
     canvas.poly(gap, shade(COLOURS[person.lower_colour], 0.9))
+    canvas.region = "upper"
 
 
 def _details(canvas, body, person, garment, colour, front):

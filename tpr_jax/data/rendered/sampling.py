@@ -7,21 +7,25 @@ from tpr_jax.data.rendered import tables
 
 Person = person_lib.Person
 _NAMES = tuple(tables.COLOURS)
-# Colours of clothes spread almost evenly: black a little likelier, as in the street.
-_CLOTHES = np.array([1.5 if name == "black" else 1.0 for name in _NAMES])
 
 
 def _pick(rng, values, weights=None):
-  p = None if weights is None else np.asarray(weights, float) / np.sum(weights)
-  return values[int(rng.choice(len(values), p=p))]
+  """One of `values`, evenly or by weight; a single uniform draw."""
+  if weights is None:
+    return values[int(rng.random() * len(values))]
+  rest = rng.random() * sum(weights)
+  for value, weight in zip(values, weights, strict=True):
+    rest -= weight
+    if rest < 0:
+      return value
+  # Rounding may leave a sliver: the last value that can be drawn at all.
+  return [v for v, w in zip(values, weights, strict=True) if w][-1]
 
 
 def _colour(rng, but=()):
-  """A colour name that is not in `but` (None entries are ignored)."""
-  weights = np.array(
-    [0.0 if n in but else w for n, w in zip(_NAMES, _CLOTHES, strict=True)]
-  )
-  return _pick(rng, _NAMES, weights)
+  """A colour name that is not in `but`; even, black a little likelier."""
+  names = [name for name in _NAMES if name not in but]
+  return _pick(rng, names, [1.5 if name == "black" else 1.0 for name in names])
 
 
 def _maybe(rng, share, but=()):

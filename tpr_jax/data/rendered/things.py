@@ -109,12 +109,12 @@ def draw_straps(canvas, body, person, garment):
         canvas.line(run, edge(line), wide * 1.35)
         canvas.line(run, line, wide)
   else:
-    a, _ = garment.girths(top + 0.02)
-    start = body.point(side * a * 0.72, body.shoulder - 0.004, 0)
-    end = body.point(side * (a + 0.02), waist - 0.02, -0.01)
-    if side * body.s > -0.5:
-      canvas.line([start, end], edge(line), wide * 1.35)
-      canvas.line([start, end], line, wide)
+    for turn in (0, 180):  # a loop over the shoulder, inside the arm
+      path = [(34, top - 0.008), (37, top + 0.06), (42, waist - 0.06), (52, waist)]
+      path = [(side * d if not turn else 180 - side * d, y) for d, y in path]
+      for run in garment.path(path):
+        canvas.line(run, edge(line), wide * 1.35)
+        canvas.line(run, line, wide)
 
 
 def _backpack_straps(canvas, body, garment, line, trim, wide):

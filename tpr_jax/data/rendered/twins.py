@@ -27,7 +27,7 @@ _CONTRAST = {
   "bag_trim_colour": ("bag_colour",),
 }
 # Optional things told by a colour alone: None is a value in its own right.
-_OPTIONAL = ("headphones_colour", "scarf_colour", "trim_colour", "bag_trim_colour")
+OPTIONAL = ("headphones_colour", "scarf_colour", "trim_colour", "bag_trim_colour")
 
 
 def alternatives(person: Person, name: str) -> tuple:
@@ -87,13 +87,13 @@ def _allowed_colours(person, name):
   taken = {getattr(person, other) for other in _CONTRAST.get(name, ())}
   if name == "hair_colour":
     return tuple(tables.HAIR_COLOURS) if now else (None,)
-  if now is None and name not in _OPTIONAL:
+  if now is None and name not in OPTIONAL:
     return (None,)
   if name == "bag_trim_colour" and person.bag == "none":
     return (None,)
   names = tables.JEANS_COLOURS if _is_jeans(person, name) else tuple(tables.COLOURS)
   colours = tuple(n for n in names if n not in taken)
-  return ((None,) if name in _OPTIONAL else ()) + colours
+  return ((None,) if name in OPTIONAL else ()) + colours
 
 
 def _is_jeans(person, name):

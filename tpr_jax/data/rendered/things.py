@@ -153,7 +153,7 @@ def _hung(canvas, body, kind, side, colour, trim):
     canvas.line([(x - half, y + high * 0.4), (x + half, y + high * 0.4)],
                 edge(colour), 0.004)  # fmt: skip
   if trim:
-    _pocket(canvas, x, y + high * 0.48, half * 0.66, high * 0.36, trim)
+    _pocket(canvas, x, y + high * 0.48, half * 0.9, high * 0.36, trim)
 
 
 def _held(canvas, body, kind, side, colour, trim):

@@ -82,10 +82,13 @@ def _collar(person, front):
   loose = person.hair_length in ("medium", "long") and person.hair_style != "bun"
   if person.collar == "hood":
     return front or wrapped or not loose or person.hair_length == "medium"
-  if person.scarf_colour:
-    return False
-  covered = loose or wrapped
-  return front or (person.collar in ("high neck", "shirt collar") and not covered)
+  if front and (person.scarf_colour or wrapped):  # only what reaches below it
+    deep = ("lapels",) if person.scarf_colour else ("lapels", "v-neck")
+    return person.collar in deep
+  if front:
+    return True
+  covered = loose or wrapped or person.scarf_colour
+  return person.collar in ("high neck", "shirt collar") and not covered
 
 
 def _left_wrist_free(person, view):

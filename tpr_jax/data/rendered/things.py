@@ -5,6 +5,8 @@ from tpr_jax.data.rendered.canvas import edge, mix, shade
 from tpr_jax.data.rendered.tables import COLOURS, HAND_BAGS
 
 _METAL = (168, 170, 176)
+_WHITE = (244, 244, 240)
+_DARK = (40, 40, 46)
 
 
 def bag_layer(body, person):
@@ -216,58 +218,55 @@ def draw_carried(canvas, body, person, side, skin):
     return
   canvas.region = "carried"
   colour = COLOURS[person.carried_colour]
-  line = edge(colour)
   ux, uy = body.unit()
   x, y = body.point(*body.arms[side].hand)
   x = body.inside(x, 0.036 * ux)
-  white, dark = (244, 244, 240), (40, 40, 46)
-  if person.carried == "phone":
+
+  def box(left, top, right, bottom, fill, outline=None):
     canvas.rect(
-      x - 0.018 * ux, y - 0.045 * uy, x + 0.018 * ux, y + 0.02 * uy, colour, line
+      x + left * ux, y + top * uy, x + right * ux, y + bottom * uy, fill, outline
     )
-    screen = (140, 190, 230) if max(colour) < 120 else dark
-    canvas.rect(x - 0.009 * ux, y - 0.038 * uy, x + 0.009 * ux, y - 0.012 * uy, screen)
-  elif person.carried == "cup":
-    top, low = y - 0.045 * uy, y + 0.022 * uy
-    canvas.poly(
-      [(x - 0.024 * ux, top), (x + 0.024 * ux, top), (x + 0.017 * ux, low),
-       (x - 0.017 * ux, low)], colour, line,
-    )  # fmt: skip
-    lid = white if min(colour) < 200 else dark
-    canvas.rect(
-      x - 0.026 * ux, top - 0.009 * uy, x + 0.026 * ux, top + 0.003 * uy, lid, line
-    )
-  elif person.carried == "book":
-    canvas.rect(
-      x - 0.036 * ux, y - 0.05 * uy, x + 0.036 * ux, y + 0.05 * uy, colour, line
-    )
-    canvas.rect(
-      x + 0.026 * ux, y - 0.046 * uy, x + 0.036 * ux, y + 0.046 * uy, white, line
-    )
-    canvas.rect(x - 0.02 * ux, y - 0.032 * uy, x + 0.012 * ux, y - 0.022 * uy, line)
-  elif person.carried == "bottle":
-    canvas.rect(
-      x - 0.017 * ux, y - 0.035 * uy, x + 0.017 * ux, y + 0.06 * uy, colour, line
-    )
-    canvas.rect(
-      x - 0.008 * ux,
-      y - 0.056 * uy,
-      x + 0.008 * ux,
-      y - 0.035 * uy,
-      mix(colour, white, 0.5),
-    )
-    canvas.rect(x - 0.01 * ux, y - 0.066 * uy, x + 0.01 * ux, y - 0.053 * uy, dark)
+
+  kinds = {"phone": _phone, "cup": _cup, "book": _book, "bottle": _bottle}
+  if person.carried == "umbrella":
+    _umbrella(canvas, x, y, ux, uy, colour)
   else:
-    size = [(k * ux, k * uy) for k in (0.008, 0.026, 0.018, 0.003)]
-    path = [(x, y + d * uy) for d in (0.0, 0.03, 0.15, 0.29)]
-    canvas.line([(x, y - 0.03 * uy), (x, y + 0.31 * uy)], dark, 0.008 * uy)
-    canvas.poly(limb(path, size), colour, line)
-    canvas.line(path[1:], line, 0.004 * uy)
-    hook = [
-      (x, y - 0.03 * uy),
-      (x + 0.014 * ux, y - 0.04 * uy),
-      (x + 0.026 * ux, y - 0.02 * uy),
-    ]
-    canvas.line(hook, dark, 0.009 * uy)
+    kinds[person.carried](box, colour)
   canvas.region = None
   canvas.ellipse(x, y, 0.018 * ux, 0.011 * uy, skin, edge(skin))
+
+
+def _phone(box, colour):
+  box(-0.018, -0.045, 0.018, 0.02, colour, edge(colour))
+  box(-0.009, -0.038, 0.009, -0.012, (140, 190, 230) if max(colour) < 120 else _DARK)
+
+
+def _cup(box, colour):
+  box(-0.023, -0.045, 0.023, -0.01, colour, edge(colour))
+  box(-0.019, -0.01, 0.019, 0.022, colour, edge(colour))
+  lid = _WHITE if min(colour) < 200 else _DARK
+  box(-0.026, -0.054, 0.026, -0.042, lid, edge(colour))
+
+
+def _book(box, colour):
+  line = edge(colour)
+  box(-0.036, -0.05, 0.036, 0.05, colour, line)
+  box(0.026, -0.046, 0.036, 0.046, _WHITE, line)
+  box(-0.02, -0.032, 0.012, -0.022, line)
+
+
+def _bottle(box, colour):
+  box(-0.017, -0.035, 0.017, 0.06, colour, edge(colour))
+  box(-0.008, -0.056, 0.008, -0.035, mix(colour, _WHITE, 0.5))
+  box(-0.01, -0.066, 0.01, -0.053, _DARK)
+
+
+def _umbrella(canvas, x, y, ux, uy, colour):
+  """Closed, point down."""
+  size = [(k * ux, k * uy) for k in (0.008, 0.026, 0.018, 0.003)]
+  path = [(x, y + d * uy) for d in (0.0, 0.03, 0.15, 0.29)]
+  canvas.line([(x, y - 0.03 * uy), (x, y + 0.31 * uy)], _DARK, 0.008 * uy)
+  canvas.poly(limb(path, size), colour, edge(colour))
+  canvas.line(path[1:], edge(colour), 0.004 * uy)
+  hook = [(0.0, -0.03), (0.014, -0.04), (0.026, -0.02)]
+  canvas.line([(x + a * ux, y + b * uy) for a, b in hook], _DARK, 0.009 * uy)

@@ -63,6 +63,20 @@ def test_b16_at_retrieval_size():
   assert tree.count(parameters(clip)) == 149_620_737
 
 
+@pytest.mark.parametrize(
+  "config, positions",
+  [
+    (dict(variant="B/32"), 12 * 4 + 1),
+    (dict(variant="B/16", stride=12), 31 * 10 + 1),
+    (dict(variant="B/16", image_size=(256, 128)), 16 * 8 + 1),
+  ],
+)
+def test_patch_stride_and_image_size_change_the_position_table(config, positions):
+  patch = 32 if config["variant"] == "B/32" else 16
+  expected = towers((768, 12), (512, 12), 512, patch, positions, 168)
+  assert tree.count(parameters(config)) == expected
+
+
 def test_b16_with_every_head():
   params = parameters(dict(variant="B/16"), build.HEADS, 11_003)
   assert {name: tree.count(params[name]) for name in params if "scale" not in name} == {
@@ -156,8 +170,8 @@ def test_outputs_are_those_of_the_contract():
     image_tokens=(2, 61, 128),
     text_tokens=(2, 20, 128),
     text_mask=(2, 20),
-    image_parts=(2, 16, 128),
-    text_parts=(2, 16, 128),
+    image_parts=(2, 8, 128),
+    text_parts=(2, 8, 128),
     pair_logits=(2,),
     pair_classes=(2, 11),
     image_classes=(2, 10),

@@ -3,7 +3,8 @@ r"""CFAM (UFineBench, CVPR 2024): global and part-wise SDM, matching, identity.
   python -m tpr_jax.main --config=configs/cfam.py
     the embedded run: small towers on rendered people, minutes on two CPU cores
   python -m tpr_jax.main --config=configs/cfam.py:ufine6926 --config.data.root=DIR
-    the paper's recipe; also :cuhk_pedes, :icfg_pedes, :rstpreid
+    the paper's recipe; also :cuhk_pedes, :icfg_pedes, :rstpreid,
+    and :folder (pictures and captions of one's own), :archive (ArrayRecord)
   options after the name: variant=L/14 | B/16 | B/32 | tiny, overfit=True
 
 The ablation of the paper (rows of its Table 4), by overrides:
@@ -16,10 +17,19 @@ The ablation of the paper (rows of its Table 4), by overrides:
   + L_cid   the default
 """
 
-from configs import common
 from ml_collections import ConfigDict
 
-NAMES = ("rendered", "cuhk_pedes", "icfg_pedes", "rstpreid", "ufine6926")
+from configs import common
+
+NAMES = (
+  "rendered",
+  "cuhk_pedes",
+  "icfg_pedes",
+  "rstpreid",
+  "ufine6926",
+  "folder",
+  "archive",
+)
 
 
 def get_config(arg=None):
@@ -57,7 +67,7 @@ def get_config(arg=None):
   c.optim.weight_decay = 4e-5
   c.optim.decay = "l2"
   c.optim.clip = 0.0
-  c.optim.groups = (("^(?!visual/|textual/)", 5.0, 1.0), ("bias$", 2.0, 0.0))
+  c.optim.groups = (("^(?!visual/|text/)", 5.0, 1.0), ("bias$", 2.0, 0.0))
   c.optim.schedule = ConfigDict(
     dict(kind="cosine", per="step", warmup_epochs=5.0, warmup_from=0.1)
   )
@@ -73,8 +83,8 @@ def get_config(arg=None):
   c.evals = ConfigDict(dict(test=common.evaluation("test")))
 
   if not embedded:
-    c.data.options = ConfigDict(dict(captions="captions"))
-    if arg.name in ("icfg_pedes", "ufine6926"):  # published without a val split
+    c.data.options = common.loader_options(arg.name)
+    if arg.name not in ("cuhk_pedes", "rstpreid"):  # the others have no val split
       c.data.val, c.data.val_share = "", 0.05
     if tiny:
       _from_scratch(c)
@@ -97,10 +107,9 @@ def _from_scratch(c):
 
 def _embedded(c):
   """Rendered people: trained in minutes, tested on identities never seen."""
-  c.data.options = ConfigDict(
-    dict(size="quick", identities=3000, views=2, granularity=("fine", "coarse"))
-  )
-  c.data.val_options = ConfigDict(dict(identities=100, granularity=("fine",)))
+  c.data.options = common.loader_options("rendered")
+  c.data.options.update(identities=3000, views=2)
+  c.data.val_options = ConfigDict(dict(identities=100, views=2, granularity=("fine",)))
   c.data.image = "resize(96,40)|pad_crop(4)|erase(0.3)"
   c.data.batch = 128
   c.train.steps, c.train.eval_every, c.train.log_every = 600, 3.0, 20

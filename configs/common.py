@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from tpr_jax.models.variants import VARIANTS
 
@@ -98,6 +99,36 @@ def data(name: str, *, size: tuple[int, int], train: bool = True) -> ConfigDict:
       workers=0,  # processes instead of threads, for slow decoders
       cache_mb=0,  # resized pictures kept in memory
     )
+  )
+
+
+def loader_options(name: str) -> ConfigDict:
+  """The options of one dataset's loader, each at its default (None where it has none).
+
+  What they mean stands in the loader's docstring: tpr_jax/data/sources/NAME.py.
+  """
+  options = {
+    "folder": dict(
+      annotations=placeholder(str),
+      images="",
+      captions=placeholder(str),
+      default_split="test",
+    ),
+    "archive": dict(name=placeholder(str), captions="captions"),
+    "rendered": dict(
+      seed=0,
+      size="quick",
+      identities=placeholder(int),
+      views=placeholder(int),
+      twins=placeholder(int),
+      granularity=("fine", "coarse"),
+      style="mixed",
+      word_noise=0.0,
+      pair_noise=0.0,
+    ),
+  }
+  return ConfigDict(
+    options.get(name, dict(annotations=placeholder(str), captions="captions"))
   )
 
 

@@ -94,9 +94,9 @@ class Encoder:
       EvaluationError: the batch cannot be split over the devices, or nothing is left
         to encode.
     """
-    if batch % (self._shards * jax.process_count()):
+    if batch % self._shards:
       raise EvaluationError(
-        f"eval.batch={batch} is not a multiple of the {self._shards} device shards"
+        f"eval.batch={batch} cannot be split evenly over {self._shards} devices"
       )
     images, valid = [], []
     stream = pipeline.image_batches(dataset, pipe=pipe, batch=batch, threads=threads)
@@ -142,7 +142,7 @@ def _group_of(dataset: Dataset, key: str, record: int, caption: int) -> str | No
   truth = dataset.records[record].truth
   if key == "twin_group":
     return "near twins" if truth.get(key) is not None else "others"
-  per_caption = truth.get("captions")
+  per_caption = truth.get("caption_truth")
   if isinstance(per_caption, (list, tuple)) and key in per_caption[caption]:
     value = per_caption[caption][key]
   else:
@@ -202,7 +202,9 @@ def score(
     {
       "query_record": features.text_record.astype(np.int32),
       "query_caption": features.text_caption.astype(np.int32),
-      "top": features.image_record[result.top].astype(np.int32),
+      "top": np.where(result.top >= 0, features.image_record[result.top], -1).astype(
+        np.int32
+      ),
       "score": result.top_score.astype(np.float32),
       "first_rank": result.first_rank.astype(np.int32),
       "ap": result.ap.astype(np.float32),

@@ -143,7 +143,7 @@ class Experiment:
     train_set, val_set = self.training_data()
     self._announce(train_set, val_set)
     data = config.data
-    if data.batch % (sharding.batch_shards(self.mesh) * jax.process_count()):
+    if data.batch % sharding.batch_shards(self.mesh):
       raise configs.ConfigError(
         f"data.batch={data.batch} cannot be split evenly over"
         f" {sharding.batch_shards(self.mesh)} devices"
@@ -163,6 +163,7 @@ class Experiment:
       workers=data.workers,
       cache_mb=data.cache_mb,
     )
+    self.say(f"  {batches.captions}")
     per_epoch = max(batches.examples // data.batch, 1)
     steps = config.train.steps or round(config.train.epochs * per_epoch)
     model = self.model(len(train_set.identities))
@@ -262,14 +263,12 @@ class Experiment:
       _write_json(path, new)
 
   def _announce(self, train_set: Dataset, val_set: Dataset | None) -> None:
-    length = self.config.text.length
     for dataset in filter(None, (train_set, val_set)):
       captions = sum(len(record.captions) for record in dataset.records)
       self.say(
         f"{dataset.name}/{dataset.split}: {len(dataset.records):,} images,"
         f" {captions:,} captions, {len(dataset.identities):,} identities"
       )
-      self.say("  " + pipeline.caption_report(dataset, self.tokenizer, length))
 
   def _run_record(self, shapes: Any, num_classes: int, started: float) -> dict:
     run = _read_json(self.folder / "run.json")

@@ -7,7 +7,7 @@ Modes (`--mode`):
   report   writes the report of a run again, from its files
   check    examines a dataset: missing, broken and doubtful files, counts, statistics
   write    writes the config's dataset to `--out` as JPEG + JSON (UFine6926 layout)
-  archive  writes it to `--out` as ArrayRecord, read back with `--config.data.name=archive`
+  archive  writes it to `--out` as ArrayRecord, read back by `:archive` configs
 """
 
 import os
@@ -100,13 +100,12 @@ def _data_mode(mode: str) -> int:
   from tpr_jax import data_modes
 
   config, _ = _config_and_folder()
+  out = pathlib.Path(_OUT.value) if _OUT.value else None
   if mode == "check":
-    return data_modes.check(config)
-  if not _OUT.value:
+    return data_modes.check(config, out)
+  if out is None:
     raise configs.ConfigError(f"--mode={mode} needs --out=DIR, the folder to write to")
-  return {"write": data_modes.write, "archive": data_modes.archive}[mode](
-    config, pathlib.Path(_OUT.value)
-  )
+  return {"write": data_modes.write, "archive": data_modes.archive}[mode](config, out)
 
 
 def _dispatch() -> int:
@@ -123,12 +122,14 @@ def _dispatch() -> int:
 def _known_errors() -> tuple[type[Exception], ...]:
   """Errors that are meant for people: shown without a traceback."""
   from tpr_jax.data.record import DatasetError, ImageError
+  from tpr_jax.data.tokenizer import TokenizerError
 
-  found = [configs.ConfigError, DatasetError, ImageError]
+  found = [configs.ConfigError, DatasetError, ImageError, TokenizerError]
   if "tpr_jax.experiment" in sys.modules:
     from tpr_jax import checkpoints, evaluate, experiment, train
+    from tpr_jax.report.files import ReportError
 
-    found += [checkpoints.CheckpointError, experiment.RunError]
+    found += [checkpoints.CheckpointError, experiment.RunError, ReportError]
     found += [evaluate.EvaluationError, train.NonFiniteLoss, train.Interrupted]
   return tuple(found)
 

@@ -103,12 +103,15 @@ def make_loss_fn(
   by_parts = "sdm_local" in weights or "matching" in weights
 
   def loss_fn(params, batch, key):
+    mask_key, drop_key = jax.random.split(key)
+
     def apply(method, *args):
-      return model.apply({"params": params}, *args, method=method)
+      rngs = {"dropout": drop_key}  # for drop_path, where the model has any
+      return model.apply({"params": params}, *args, method=method, rngs=rngs)
 
     ids, text = batch["ids"], batch["text"]
     if masking["share"]:
-      keys = jax.random.split(key, text.shape[0])
+      keys = jax.random.split(mask_key, text.shape[0])
       text, _ = mlm.mask_tokens(keys, text, **masking)
     out = {
       **apply("encode_image", batch["image"], True),

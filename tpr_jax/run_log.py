@@ -73,7 +73,9 @@ class RunLog:
         f"loss {numbers['loss']:.4f}  lr {numbers['lr']:.2e}  {rate:.0f} examples/s"
       )
       return
-    left = (now - self._started) / max(step - self._first_step, 1) * (self._steps - step)
+    left = (
+      (now - self._started) / max(step - self._first_step, 1) * (self._steps - step)
+    )
     print(
       f"step {step}/{self._steps}  loss {numbers['loss']:.4f}  lr {numbers['lr']:.2e}"
       f"  {rate:.0f} examples/s  {duration(left)} left",

@@ -20,6 +20,10 @@ from orbax.checkpoint.checkpoint_managers import (
   LatestN,
 )
 
+from tpr_jax.core import tree
+
+_NAMED = 4  # differences that an error lists; a wrong width alone has hundreds
+
 
 class CheckpointError(Exception):
   """A checkpoint cannot be found or does not fit the model it is restored into."""
@@ -117,11 +121,7 @@ class Checkpoints:
     Raises:
       CheckpointError: the step is not there, or trees or shapes differ.
     """
-    if step not in self._manager.all_steps():
-      raise CheckpointError(
-        f"{self.folder} has no checkpoint of step {step}; it has"
-        f" {sorted(self._manager.all_steps())}"
-      )
+    self._check_fit(step, state, whole=True)
     items = {
       "state": ocp.args.StandardRestore(state),
       "meta": ocp.args.JsonRestore(),
@@ -140,24 +140,52 @@ class Checkpoints:
     """Only the parameters of step `step`, for evaluation: no optimizer is read.
 
     Args:
-      params: tree of `jax.ShapeDtypeStruct` with shardings.
+      params: tree of `jax.ShapeDtypeStruct` with shardings; parameters that the
+        checkpoint has beside them are left there.
+
+    Raises:
+      CheckpointError: the step is not there, lacks a parameter, or shapes differ.
     """
     item = {"params": params}
+    self._check_fit(step, item, whole=False)
     args = ocp.args.PyTreeRestore(
       item=item,
       restore_args=ocp.checkpoint_utils.construct_restore_args(item),
       partial_restore=True,
     )
-    folder = self.folder / str(step) / "state"
-    if not folder.is_dir():
-      raise CheckpointError(f"no checkpoint of step {step} in {self.folder}")
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-      try:
-        return reader.restore(folder, args=args)["params"]
-      except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-          f"checkpoint {folder} does not fit this config: {error}"
-        ) from error
+      return reader.restore(self._state_folder(step), args=args)["params"]
+
+  def _state_folder(self, step: int) -> pathlib.Path:
+    return self.folder / str(step) / "state"
+
+  def _check_fit(self, step: int, wanted: Any, *, whole: bool) -> None:
+    """Names what differs, which Orbax does not (and a missing leaf it passes over)."""
+    if step not in self._manager.all_steps():
+      raise CheckpointError(
+        f"{self.folder} has no checkpoint of step {step}; it has"
+        f" {sorted(self._manager.all_steps())}"
+      )
+    self.wait()
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+      stored = _shapes(reader.metadata(self._state_folder(step)).item_metadata.tree)
+    asked = _shapes(wanted)
+    names = asked.keys() | (stored.keys() if whole else set())
+    # Parameters first: the optimizer's moments only repeat their differences.
+    differ = sorted(
+      (name for name in names if stored.get(name) != asked.get(name)),
+      key=lambda name: (not name.startswith("params/"), name),
+    )
+    if differ:
+      listed = "; ".join(
+        f"{name.removeprefix('params/')} is {stored.get(name, 'absent')} there and"
+        f" {asked.get(name, 'absent')} here"
+        for name in differ[:_NAMED]
+      )
+      more = f"; {len(differ) - _NAMED} more" if len(differ) > _NAMED else ""
+      raise CheckpointError(
+        f"checkpoint {self.folder / str(step)} does not fit this config: {listed}{more}"
+      )
 
   def wait(self) -> None:
     """Returns when everything started has been written; raises what went wrong."""
@@ -165,6 +193,11 @@ class Checkpoints:
 
   def close(self) -> None:
     self._manager.close()
+
+
+def _shapes(state: Any) -> dict[str, tuple[int, ...]]:
+  leaves = zip(tree.names(state), jax.tree.leaves(state), strict=True)
+  return {name: tuple(leaf.shape) for name, leaf in leaves}
 
 
 def abstract(state: Any, shardings: Any) -> Any:

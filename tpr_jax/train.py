@@ -20,7 +20,7 @@ LossFn = Callable[[Params, Batch, jax.Array], tuple[jax.Array, dict[str, jax.Arr
 
 
 class NonFiniteLoss(Exception):
-  """The loss became NaN or infinite: says the step, the terms, the last checkpoint."""
+  """Loss or gradient is NaN or infinite: says the step, terms and last checkpoint."""
 
 
 class Interrupted(Exception):
@@ -142,8 +142,10 @@ def fit(
     The last state, which is also the newest checkpoint.
 
   Raises:
-    NonFiniteLoss: at the first step whose loss is not finite; it is not saved.
-    Interrupted: after SIGINT or SIGTERM, once the state has been saved.
+    NonFiniteLoss: at the first step whose loss or gradient is not finite; it is not
+      saved.
+    Interrupted: after SIGINT or SIGTERM, once the state has been saved; after the
+      last step too, since what would follow takes time.
   """
   key, batch_sh = jax.random.key(seed), sharding.batch_sharding(mesh)
   step, pending, replaced, saved = int(state.step), [], 0, checkpoints.latest()
@@ -154,10 +156,11 @@ def fit(
       return
     fetched = jax.device_get([metrics for _, metrics in pending])
     for (at, _), metrics in zip(pending, fetched, strict=True):
-      if not np.isfinite(metrics["loss"]):
+      # A bad gradient under a good loss has already spoilt the parameters.
+      if not np.isfinite([metrics["loss"], metrics["grad_norm"]]).all():
         terms = ", ".join(f"{k} {float(v):.4g}" for k, v in sorted(metrics.items()))
         raise NonFiniteLoss(
-          f"loss is not finite at step {at}: {terms}. Last good checkpoint: "
+          f"loss or gradient is not finite at step {at}: {terms}. Last good checkpoint: "
           + (f"step {saved}" if saved is not None else "none")
           + f" in {checkpoints.folder}. Try a lower optim.lr, optim.clip=1.0, or"
           " dtype=float32."
@@ -191,7 +194,7 @@ def fit(
       elif last or (save_every and step % save_every == 0):
         flush()
         save()
-      if stop.requested is not None and not last:
+      if stop.requested is not None:
         flush()
         save()
         checkpoints.wait()

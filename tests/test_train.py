@@ -285,8 +285,9 @@ def test_not_finite_stops_with_step_terms_and_checkpoint(
 
 
 def test_not_finite_before_any_checkpoint_says_so(poisoned, tmp_path):
-  with pytest.raises(train.NonFiniteLoss, match="step 1: .*Last good checkpoint: none"):
+  with pytest.raises(train.NonFiniteLoss, match="step 1: ") as caught:
     poisoned.run(tmp_path, lambda b: Poisoned(b, 1, 1))
+  assert "Last good checkpoint: none" in str(caught.value)
   assert kept(tmp_path) == (None, None, {})
 
 

@@ -160,8 +160,8 @@ def fit(
       if not np.isfinite([metrics["loss"], metrics["grad_norm"]]).all():
         terms = ", ".join(f"{k} {float(v):.4g}" for k, v in sorted(metrics.items()))
         raise NonFiniteLoss(
-          f"loss or gradient is not finite at step {at}: {terms}. Last good checkpoint: "
-          + (f"step {saved}" if saved is not None else "none")
+          f"loss or gradient is not finite at step {at}: {terms}. Last good checkpoint:"
+          + (f" step {saved}" if saved is not None else " none")
           + f" in {checkpoints.folder}. Try a lower optim.lr, optim.clip=1.0, or"
           " dtype=float32."
         )

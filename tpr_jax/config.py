@@ -5,13 +5,16 @@ or else one that is installed with the package; any config, wherever it lives, c
 import the shipped fragments with `from configs import common`.
 """
 
+import contextlib
+import difflib
 import hashlib
 import importlib.machinery
 import importlib.util
 import json
+import os
 import pathlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -23,6 +26,15 @@ _SHIPPED = (_PACKAGE.parent / "configs", _PACKAGE / "configs")
 
 class ConfigError(Exception):
   """A config, option or override cannot be used: says what is known instead."""
+
+
+@contextlib.contextmanager
+def errors() -> Iterator[None]:
+  """What builders say about the values a config hands them, as `ConfigError`."""
+  try:
+    yield
+  except ValueError as error:
+    raise ConfigError(str(error)) from error
 
 
 def shipped_folder() -> pathlib.Path:
@@ -58,8 +70,55 @@ def resolve(value: str) -> str:
     if file.name != "common.py"
   )
   raise ConfigError(
-    f"--config={value}: no file {path}. Configs that come with the project:"
+    f"--config={value}: no file {name!r}. Configs that come with the project:"
     f" {', '.join(shipped)}"
+  )
+
+
+def read(value: str) -> ConfigDict:
+  """The config that a resolved `--config` value names.
+
+  Raises:
+    ConfigError: what the file says about its argument.
+  """
+  file, colon, argument = value.partition(":")
+  spec = importlib.util.spec_from_file_location("_tpr_jax_config", file)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  with errors():
+    return module.get_config(argument) if colon else module.get_config()
+
+
+def fields(config: Mapping[str, Any], prefix: str = "") -> list[str]:
+  """Dotted names of all fields that hold a value."""
+  found = []
+  for key, value in config.items():
+    inner = isinstance(value, Mapping | ConfigDict)
+    found += fields(value, f"{prefix}{key}.") if inner else [f"{prefix}{key}"]
+  return found
+
+
+def check_field(config: ConfigDict, path: str) -> None:
+  """Is there a field `path`, such as "optim.lr"?
+
+  Raises:
+    ConfigError: no; names the nearest field.
+  """
+  node = config
+  for name in path.split("."):
+    if not isinstance(node, ConfigDict) or name not in node:
+      break
+    node = node[name]
+  else:
+    return
+  known = fields(config)
+  last = path.rpartition(".")[2]
+  same = [field for field in known if field.rpartition(".")[2] == last]
+  near = difflib.get_close_matches(path, same or known, 1, 0.0 if same else 0.6)
+  guess = f"did you mean --config.{near[0]}? " if near else ""
+  raise ConfigError(
+    f"--config.{path}: no such field; {guess}Sections and fields beside it:"
+    f" {', '.join(node) if isinstance(node, ConfigDict) else 'none'}"
   )
 
 
@@ -68,6 +127,18 @@ def plain(config: Any) -> Any:
   if isinstance(config, ConfigDict):
     config = config.to_dict()
   return json.loads(json.dumps(config))
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+  """Whole or not at all: a run can be killed at any time."""
+  partial = path.with_suffix(".tmp")
+  partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+  os.replace(partial, path)
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+  """The object in a JSON file; {} where there is no file."""
+  return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def load(path: pathlib.Path) -> ConfigDict:

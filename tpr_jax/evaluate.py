@@ -23,6 +23,7 @@ from tpr_jax.data.transforms import Pipe
 from tpr_jax.metrics import streaming
 
 TOP = 10  # images kept for each query, for the pictures of the report
+SCORES = ("R1", "R5", "R10", "mAP", "mINP", "mSD")  # higher is better
 
 
 class EvaluationError(Exception):

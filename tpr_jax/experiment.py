@@ -1,13 +1,12 @@
 """One experiment: everything that a config names, built once and put together."""
 
-import json
-import os
 import pathlib
 import platform
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import metadata
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -22,6 +21,7 @@ from tpr_jax.core import sharding, tree
 from tpr_jax.data import build as data_build
 from tpr_jax.data import pipeline, tokenizer, transforms
 from tpr_jax.data.record import Dataset
+from tpr_jax.metrics import msd
 from tpr_jax.models import build as model_build
 from tpr_jax.report import report, tables
 from tpr_jax.run_log import RunLog, duration
@@ -31,16 +31,6 @@ _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nu
 
 class RunError(Exception):
   """A run folder cannot be used as asked: says what it holds and what to do."""
-
-
-def _write_json(path: pathlib.Path, value: Any) -> None:
-  partial = path.with_suffix(".tmp")
-  partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-  os.replace(partial, path)
-
-
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
-  return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 class Experiment:
@@ -54,7 +44,8 @@ class Experiment:
   def __init__(self, config: ConfigDict, folder: pathlib.Path):
     self.config, self.folder = config, folder
     self.active = jax.process_index() == 0
-    self.mesh = sharding.make_mesh(config.mesh)
+    with configs.errors():
+      self.mesh = sharding.make_mesh(config.mesh)
     self.tokenizer = tokenizer.build(config.text.tokenizer)
     self._encoder: evaluate.Encoder | None = None
 
@@ -84,8 +75,8 @@ class Experiment:
 
   # --- model --------------------------------------------------------------------
 
-  def model(self, num_classes: int) -> Any:
-    """The Flax module with the heads that the active losses need."""
+  def model(self, num_classes: int, heads: Collection[str] | None = None) -> Any:
+    """The Flax module with the heads that the active losses need (or those given)."""
     config = self.config
     fields = config.model.to_dict()
     if fields["dtype"] == "auto":
@@ -101,7 +92,7 @@ class Experiment:
       ),
       vocab_size=self.tokenizer.vocab_size,
       num_classes=num_classes,
-      heads=objectives.heads(config.losses, objective),
+      heads=objectives.heads(config.losses, objective) if heads is None else heads,
     )
 
   def _init_fn(self, model: Any) -> Any:
@@ -139,15 +130,92 @@ class Experiment:
   def train(self) -> None:
     """Trains (or resumes), then evaluates the selected checkpoint and reports."""
     config, started = self.config, time.time()
+    self._check_folder()
+    with configs.errors():
+      self._check_config()
+      train_set, val_set = self.training_data()
+      self._announce(train_set, val_set)
+      parts = self._parts(train_set)
+    state, state_sh = train.init_state(
+      parts.init_fn, parts.tx, self.mesh, config.shardings, config.seed
+    )
     self._claim_folder()
-    train_set, val_set = self.training_data()
-    self._announce(train_set, val_set)
-    data = config.data
-    if data.batch % sharding.batch_shards(self.mesh):
-      raise configs.ConfigError(
-        f"data.batch={data.batch} cannot be split evenly over"
-        f" {sharding.batch_shards(self.mesh)} devices"
+    saved = ckpt.Checkpoints(
+      self.folder / "checkpoints",
+      keep_last=config.train.keep_last,
+      keep_best=config.train.keep_best,
+    )
+    run = self._run_record(parts.shapes, len(train_set.identities), started)
+    if saved.latest() is not None:
+      state, meta = saved.restore(
+        saved.latest(), ckpt.abstract(state, state_sh), parts.batches
       )
+      self.say(f"Resuming after step {meta['step']} of {parts.steps}.")
+      self._compare_versions(meta["versions"], run["versions"])
+    self._write_run(run)
+    log = RunLog(
+      self.folder,
+      first_step=int(state.step),
+      steps=parts.steps,
+      examples=config.data.batch,
+      active=self.active,
+    )
+    eval_every = max(round(config.train.eval_every * parts.per_epoch), 1)
+    try:
+      train.fit(
+        state=state,
+        train_step=train.make_train_step(
+          parts.loss_fn, parts.tx, parts.schedule, self.mesh, state_sh
+        ),
+        batches=parts.batches,
+        mesh=self.mesh,
+        seed=config.seed,
+        steps=parts.steps,
+        log=log,
+        log_every=config.train.log_every,
+        checkpoints=saved,
+        save_every=eval_every,
+        meta={"config": configs.plain(config), "versions": run["versions"]},
+        validate=self._validator(parts.model, val_set),
+        eval_every=eval_every,
+        select=config.train.select,
+      )
+    finally:
+      log.close()
+      saved.close()
+      run["broken_images"] = dict(parts.batches.broken)
+      run["seconds"]["train"] = run["seconds"].get("train", 0) + time.time() - started
+      self._write_run(run)
+    if parts.batches.broken:
+      self.say(f"{len(parts.batches.broken)} pictures could not be read; see run.json.")
+    self.evaluate()
+
+  def _check_config(self) -> None:
+    """What would otherwise come to light at the first batch, or after an epoch."""
+    config, shards = self.config, sharding.batch_shards(self.mesh)
+    for name, batch in (("data", config.data.batch), ("eval", config.eval.batch)):
+      if batch < 1 or batch % shards:
+        raise ValueError(
+          f"{name}.batch={batch} cannot be split evenly over {shards} devices"
+        )
+    for name in ("image", "eval_image"):
+      size, wanted = transforms.build(config.data[name]).size, config.model.image_size
+      if size != tuple(wanted):
+        raise ValueError(
+          f"data.{name}={config.data[name]!r} makes pictures of"
+          f" {size or 'different sizes'}, but model.image_size={tuple(wanted)}"
+          " (height, width): change one of them"
+        )
+    for name, value, known in (
+      ("train.select", config.train.select, evaluate.SCORES),
+      ("eval.msd_variant", config.eval.msd_variant, msd.VARIANTS),
+    ):
+      if value not in known:
+        raise ValueError(f"{name}={value!r}: expected one of {', '.join(known)}")
+
+  def _parts(self, train_set: Dataset) -> SimpleNamespace:
+    """Everything that training runs on, from the config."""
+    config, data = self.config, self.config.data
     batches = pipeline.train_iterator(
       train_set,
       self.tokenizer,
@@ -163,76 +231,40 @@ class Experiment:
       workers=data.workers,
       cache_mb=data.cache_mb,
     )
-    self.say(f"  {batches.captions}")
     per_epoch = max(batches.examples // data.batch, 1)
     steps = config.train.steps or round(config.train.epochs * per_epoch)
-    model = self.model(len(train_set.identities))
-    init_fn = self._init_fn(model)
-    shapes = jax.eval_shape(init_fn, jax.random.key(0))
-    tx, schedule = optim.make_optimizer(
-      config.optim, shapes, steps=steps, steps_per_epoch=per_epoch
-    )
+    classes = len(train_set.identities)
+    model = self.model(classes)
     loss_fn = objectives.make_loss_fn(
-      model,
-      config.losses,
-      config.objective,
-      masking=self._masking(),
+      model, config.losses, config.objective, masking=self._masking()
     )
-    state, state_sh = train.init_state(
-      init_fn, tx, self.mesh, config.shardings, config.seed
-    )
-    saved = ckpt.Checkpoints(
-      self.folder / "checkpoints",
-      keep_last=config.train.keep_last,
-      keep_best=config.train.keep_best,
-    )
-    run = self._run_record(shapes, len(train_set.identities), started)
-    if saved.latest() is not None:
-      state, meta = saved.restore(
-        saved.latest(), ckpt.abstract(state, state_sh), batches
-      )
-      self.say(f"Resuming after step {meta['step']} of {steps}.")
-      self._compare_versions(meta["versions"], run["versions"])
-    log = RunLog(
-      self.folder,
-      first_step=int(state.step),
+    init_fn, key = self._init_fn(model), jax.random.key(0)
+    shapes = jax.eval_shape(init_fn, key)
+    complete = self.model(classes, heads=model_build.HEADS)
+    tx, schedule = optim.make_optimizer(
+      config.optim,
+      shapes,
       steps=steps,
-      examples=data.batch,
-      active=self.active,
+      steps_per_epoch=per_epoch,
+      complete=lambda: jax.eval_shape(self._init_fn(complete), key),
     )
+    sharding.state_shardings(shapes, self.mesh, config.shardings)  # are the rules good?
     self.say(
-      f"Training {tree.count(shapes):,} parameters for {steps:,} steps of"
+      f"  {batches.captions}\n{tree.count(shapes):,} parameters, {steps:,} steps of"
       f" {data.batch} ({per_epoch:,} steps an epoch) on {jax.device_count()}"
       f" {jax.devices()[0].platform} device(s)."
     )
-    eval_every = max(round(config.train.eval_every * per_epoch), 1)
-    try:
-      state = train.fit(
-        state=state,
-        train_step=train.make_train_step(loss_fn, tx, schedule, self.mesh, state_sh),
-        batches=batches,
-        mesh=self.mesh,
-        seed=config.seed,
-        steps=steps,
-        log=log,
-        log_every=config.train.log_every,
-        checkpoints=saved,
-        save_every=eval_every,
-        meta={"config": configs.plain(config), "versions": run["versions"]},
-        validate=self._validator(model, val_set),
-        eval_every=eval_every,
-        select=config.train.select,
-      )
-    finally:
-      log.close()
-      saved.close()
-      run["broken_images"] = dict(batches.broken)
-      run["seconds"]["train"] = run["seconds"].get("train", 0) + time.time() - started
-      if self.active:
-        _write_json(self.folder / "run.json", run)
-    if batches.broken:
-      self.say(f"{len(batches.broken)} pictures could not be read; see run.json.")
-    self.evaluate()
+    return SimpleNamespace(
+      batches=batches,
+      model=model,
+      init_fn=init_fn,
+      shapes=shapes,
+      tx=tx,
+      schedule=schedule,
+      loss_fn=loss_fn,
+      steps=steps,
+      per_epoch=per_epoch,
+    )
 
   def _masking(self) -> dict[str, Any]:
     """Arguments of losses/mlm.mask_tokens: the rates, and the tokenizer's ids."""
@@ -246,21 +278,26 @@ class Experiment:
       random=text.mask_as_random,
     )
 
+  def _check_folder(self) -> None:
+    """The folder is free, or holds a run of this very config."""
+    there = configs.read_json(self.folder / "config.json")
+    changed = there and configs.differences(there, configs.plain(self.config))
+    if changed:
+      listed = "\n  ".join(changed)
+      raise RunError(
+        f"{self.folder} holds a run with another config (there -> asked):\n  {listed}"
+        "\nGive another folder with --run=DIR, or the same config to resume."
+      )
+
   def _claim_folder(self) -> None:
-    """Writes config.json, or checks that the one there is this config."""
-    path = self.folder / "config.json"
-    new = configs.plain(self.config)
-    if path.exists():
-      changed = configs.differences(_read_json(path), new)
-      if changed:
-        listed = "\n  ".join(changed)
-        raise RunError(
-          f"{self.folder} holds a run with another config (there -> asked):\n  {listed}"
-          "\nGive another folder with --run=DIR, or the same config to resume."
-        )
-    elif self.active:
+    """Writes config.json: not before data and model are known to be there."""
+    if self.active:
       self.folder.mkdir(parents=True, exist_ok=True)
-      _write_json(path, new)
+      configs.write_json(self.folder / "config.json", configs.plain(self.config))
+
+  def _write_run(self, run: Mapping[str, Any]) -> None:
+    if self.active:
+      configs.write_json(self.folder / "run.json", run)
 
   def _announce(self, train_set: Dataset, val_set: Dataset | None) -> None:
     for dataset in filter(None, (train_set, val_set)):
@@ -271,7 +308,7 @@ class Experiment:
       )
 
   def _run_record(self, shapes: Any, num_classes: int, started: float) -> dict:
-    run = _read_json(self.folder / "run.json")
+    run = configs.read_json(self.folder / "run.json")
     versions = {"python": platform.python_version()}
     versions |= {name: metadata.version(name) for name in _LIBRARIES}
     run.update(
@@ -297,7 +334,7 @@ class Experiment:
   def evaluate(self) -> None:
     """Scores every entry of `config.evals` with the selected checkpoint; reports."""
     started = time.time()
-    run = _read_json(self.folder / "run.json")
+    run = configs.read_json(self.folder / "run.json")
     if "num_classes" not in run:
       raise RunError(f"{self.folder} has no run.json: has this run been trained?")
     saved = ckpt.Checkpoints(self.folder / "checkpoints", read_only=True)
@@ -311,7 +348,8 @@ class Experiment:
       if best is not None
       else "last step (no validation split)"
     )
-    model = self.model(run["num_classes"])
+    with configs.errors():
+      model = self.model(run["num_classes"])
     shapes = jax.eval_shape(self._init_fn(model), jax.random.key(0))
     params_sh = sharding.state_shardings(shapes, self.mesh, self.config.shardings)
     params = saved.restore_params(step, ckpt.abstract(shapes, params_sh))
@@ -342,8 +380,8 @@ class Experiment:
     run["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     if not self.active:
       return
-    _write_json(self.folder / "results.json", results)
-    _write_json(self.folder / "run.json", run)
+    configs.write_json(self.folder / "results.json", results)
+    self._write_run(run)
     self.say("\n" + tables.results_table(results))
     self.report(datasets)
 

@@ -12,6 +12,7 @@ Modes (`--mode`):
 
 import os
 import pathlib
+import re
 import signal
 import sys
 
@@ -21,6 +22,7 @@ from ml_collections import config_flags
 from tpr_jax import config as configs
 
 _DASHES = ("-", "--")
+_OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
 MODES = ("train", "eval", "report", "check", "write", "archive")
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -51,15 +53,16 @@ def _parse_flags(argv: list[str]) -> list[str]:
   try:
     configs.expose_shipped()
     if value is not None:
-      found = {value: configs.resolve(value)}
-      found |= {f"{dash}config={value}": f"--config={found[value]}" for dash in _DASHES}
-      argv = [argv[0], *(found.get(word, word) for word in argv[1:])]
-    return app.parse_flags_with_usage(argv)
-  except (configs.ConfigError, AttributeError, KeyError, ValueError) as error:
-    # A locked ConfigDict answers an unknown field with AttributeError or KeyError
-    # that names the nearest one; a config file raises ValueError for its argument.
-    message = str(error.args[0] if error.args else error).strip("'\"")
-    print(f"error: {message}", file=sys.stderr)
+      found = configs.resolve(value)
+      config = configs.read(found)
+      for override in filter(None, map(_OVERRIDE.match, argv)):
+        configs.check_field(config, override[1])
+      words = {value: found}
+      words |= {f"{dash}config={value}": f"--config={found}" for dash in _DASHES}
+      argv = [argv[0], *(words.get(word, word) for word in argv[1:])]
+    return flags.FLAGS(argv)
+  except (configs.ConfigError, flags.Error) as error:
+    print(f"error: {error}", file=sys.stderr)
     sys.exit(2)
 
 
@@ -123,8 +126,9 @@ def _known_errors() -> tuple[type[Exception], ...]:
   """Errors that are meant for people: shown without a traceback."""
   from tpr_jax.data.record import DatasetError, ImageError
   from tpr_jax.data.tokenizer import TokenizerError
+  from tpr_jax.data.transforms import PipeError
 
-  found = [configs.ConfigError, DatasetError, ImageError, TokenizerError]
+  found = [configs.ConfigError, DatasetError, ImageError, PipeError, TokenizerError]
   if "tpr_jax.experiment" in sys.modules:
     from tpr_jax import checkpoints, evaluate, experiment, train
     from tpr_jax.report.files import ReportError

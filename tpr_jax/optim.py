@@ -7,7 +7,7 @@ has its own factor on the learning rate. optax's `scale_by_adam` has the same ep
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -91,7 +91,12 @@ def _scale_groups(groups: Sequence[Group]) -> Any:
 
 
 def make_optimizer(
-  config: Mapping[str, Any], params: Any, *, steps: int, steps_per_epoch: int
+  config: Mapping[str, Any],
+  params: Any,
+  *,
+  steps: int,
+  steps_per_epoch: int,
+  complete: Callable[[], Any] | None = None,
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
   """(transformation, learning-rate schedule) from the `optim` part of a config.
 
@@ -101,6 +106,8 @@ def make_optimizer(
     config: name "adam", lr, b1, b2, eps, weight_decay, decay "l2" | "decoupled",
       clip (global norm, 0: off), groups, schedule (see `make_schedule`).
     params: tree of arrays or shapes; only names are read.
+    complete: makes the tree of the model with every head; default: `params`. A group
+      may be for a head that this run leaves out.
 
   Raises:
     ValueError: unknown names, or a group that matches no parameter.
@@ -116,6 +123,8 @@ def make_optimizer(
         f"optim.groups: {group!r} is not (regex, learning-rate factor, decay factor)"
       )
   unused = tree.unused_rules(groups, params)
+  if unused and complete is not None:
+    unused = tree.unused_rules([(pattern,) for pattern in unused], complete())
   if unused:
     known = ", ".join(tree.names(params)[:4])
     raise ValueError(

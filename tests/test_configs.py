@@ -381,7 +381,9 @@ def test_a_config_is_found_from_anywhere(tmp_path, monkeypatch):
   own.parent.mkdir()
   own.write_text("")
   assert configs.resolve("configs/cfam.py") == str(own)  # one's own comes first
-  with pytest.raises(configs.ConfigError, match=r"no file cfam\.py.*configs/cfam\.py"):
+  with pytest.raises(
+    configs.ConfigError, match=r"no file 'cfam\.py'.*configs/cfam\.py"
+  ):
     configs.resolve("cfam.py")
   with pytest.raises(configs.ConfigError) as caught:
     configs.resolve("configs/cfm.py:x")

@@ -5,8 +5,9 @@ when the identities are equal (spec of the field: an image's own captions are am
 queries of its split).
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -151,6 +152,32 @@ def _group_of(dataset: Dataset, key: str, record: int, caption: int) -> str | No
   return None if value is None else f"{key}={value}"
 
 
+@contextlib.contextmanager
+def _errors(where: str) -> Iterator[None]:
+  """What the kernels say about features and identities, with the place."""
+  try:
+    yield
+  except ValueError as error:
+    raise EvaluationError(f"{where}: {error}") from error
+
+
+def _group_scores(
+  result: streaming.Result, features: Features, dataset: Dataset, group_by: str
+) -> dict[str, Any]:
+  queries = zip(features.text_record, features.text_caption, strict=True)
+  names = [_group_of(dataset, group_by, int(r), int(c)) for r, c in queries]
+  where = f"{dataset.name}/{dataset.split}"
+  groups = sorted({name for name in names if name is not None})
+  if not groups:
+    raise EvaluationError(f"group_by={group_by!r}: no record of {where} has it")
+  found = {}
+  for group in groups:
+    with _errors(f"{where}, {group}"):
+      mask = np.array([name == group for name in names])
+      found[group] = result.subset(mask).summary()
+  return found
+
+
 def score(
   features: Features,
   dataset: Dataset,
@@ -168,35 +195,26 @@ def score(
       value are also reported apart, against the whole gallery. "twin_group" splits
       into "near twins" and "others".
     msd_variant: "paper" or "released_script" (metrics/msd.py).
+
+  Raises:
+    EvaluationError: no query (of a group) has a match, no record has `group_by`, or a
+      feature is not a number.
   """
   identity = np.array([record.identity for record in dataset.records], np.int64)
   image_id = identity[features.image_record]
   text_id = identity[features.text_record]
   options = dict(msd_variant=msd_variant, mesh=mesh)
-  result = streaming.evaluate(
-    features.text, features.image, text_id, image_id, top=TOP, **options
-  )
-  scores: dict[str, Any] = {"t2i": result.summary()}
-  if i2t:
-    scores["i2t"] = streaming.evaluate(
-      features.image, features.text, image_id, text_id, top=1, **options
-    ).summary()
+  with _errors(f"{dataset.name}/{dataset.split}"):
+    result = streaming.evaluate(
+      features.text, features.image, text_id, image_id, top=TOP, **options
+    )
+    scores: dict[str, Any] = {"t2i": result.summary()}
+    if i2t:
+      scores["i2t"] = streaming.evaluate(
+        features.image, features.text, image_id, text_id, top=1, **options
+      ).summary()
   if group_by:
-    names = [
-      _group_of(dataset, group_by, int(record), int(caption))
-      for record, caption in zip(
-        features.text_record, features.text_caption, strict=True
-      )
-    ]
-    groups = sorted({name for name in names if name is not None})
-    if not groups:
-      raise EvaluationError(
-        f"group_by={group_by!r}: no record of {dataset.name}/{dataset.split} has it"
-      )
-    scores["groups"] = {
-      group: result.subset(np.array([name == group for name in names])).summary()
-      for group in groups
-    }
+    scores["groups"] = _group_scores(result, features, dataset, group_by)
   scores["broken_images"] = len(features.broken)
   return Evaluation(
     scores,

@@ -1,0 +1,320 @@
+"""One tiny run from end to end, and what happens around it."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from tests import tiny
+from tpr_jax import config as configs
+from tpr_jax import experiment
+from tpr_jax.checkpoints import CheckpointError
+from tpr_jax.data import build as data_build
+from tpr_jax.experiment import Experiment, RunError
+
+STEPS = 6
+FILES = {
+  "config.json",
+  "run.json",
+  "metrics.jsonl",
+  "results.json",
+  "report.html",
+  "checkpoints",
+  "rankings",
+  "tensorboard",
+}
+
+
+def small_config():
+  """The embedded run of configs/cfam.py, made tiny: 24 people, 6 steps."""
+  configs.expose_shipped()
+  c = configs.read(configs.resolve("configs/cfam.py"))
+  c.model.update({k: v for k, v in tiny.FIELDS.items() if k in c.model})
+  c.model.image_size, c.model.patch, c.model.stride = (32, 16), (8, 8), (8, 8)
+  c.text.length = 32
+  c.data.image, c.data.eval_image = "resize(32,16)|erase(0.3)", "resize(32,16)"
+  c.data.batch, c.eval.batch, c.data.cache_mb = 16, 16, 16
+  c.data.options.update(identities=12, views=1, granularity=("fine",))
+  c.data.val_options = ConfigDict(dict(identities=10, views=1, granularity=("fine",)))
+  c.train.steps, c.train.eval_every, c.train.log_every = STEPS, 3.0, 2
+  for entry in c.evals.values():
+    entry.options.update(identities=10, views=1)
+  c.evals.fine.i2t = True
+  return c.lock()
+
+
+class Diary:
+  """What happened in which order: ("split", name), ("step", n)."""
+
+  def __init__(self, patch):
+    self.events = []
+    load, log = data_build.dataset, experiment.RunLog.train
+
+    def dataset(name, root, split, options):
+      self.events.append(("split", split))
+      return load(name, root, split, options)
+
+    def record(this, step, numbers):
+      self.events.append(("step", step))
+      log(this, step, numbers)
+
+    patch.setattr(data_build, "dataset", dataset)
+    patch.setattr(experiment.RunLog, "train", record)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  """(folder, config, diary) of a finished run; not to be changed."""
+  folder, config = tmp_path_factory.mktemp("runs") / "cfam", small_config()
+  with pytest.MonkeyPatch.context() as patch:
+    diary = Diary(patch)
+    Experiment(config, folder).train()
+  return folder, config, diary.events
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+  """(folder, config) of a finished run, a copy to change."""
+  folder = tmp_path / "cfam"
+  shutil.copytree(finished[0], folder)
+  return folder, finished[1]
+
+
+def read(folder, name):
+  return json.loads((folder / name).read_text(encoding="utf-8"))
+
+
+def lines(folder):
+  return [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+
+
+# ---- the run folder
+
+
+def test_the_folder_has_every_file(finished):
+  folder = finished[0]
+  assert {path.name for path in folder.iterdir()} >= FILES
+  assert not list(folder.rglob("*.tmp"))
+  assert {p.name for p in (folder / "rankings").iterdir()} == {"fine.npz", "coarse.npz"}
+  page = (folder / "report.html").read_text(encoding="utf-8")
+  assert "near twins" in page and "data:image/png" in page
+
+
+def test_the_log_has_every_step_and_two_validations(finished):
+  found = lines(finished[0])
+  steps = [line["step"] for line in found if line["kind"] == "train"]
+  assert steps[-1] == STEPS and steps == sorted(set(steps))
+  val = [line for line in found if line["kind"] == "val"]
+  assert [line["step"] for line in val] == [3, 6]
+  assert {"R1", "R5", "R10", "mAP", "mINP", "mSD", "queries", "gallery"} <= set(val[0])
+  train_line = next(line for line in found if line["kind"] == "train")
+  terms = {"sdm", "sdm_local", "matching", "identity", "loss", "lr", "grad_norm"}
+  assert terms | {"examples_per_second", "replaced_images"} <= set(train_line)
+
+
+def test_results_hold_every_evaluation(finished):
+  results = read(finished[0], "results.json")
+  val = {v["step"]: v["R1"] for v in lines(finished[0]) if v["kind"] == "val"}
+  best = max(sorted(val, reverse=True), key=val.get)
+  assert results["selected_step"] == best
+  assert results["selection"] == f"best validation R1 ({val[best]:.2f})"
+  assert set(results["evals"]) == {"fine", "coarse"}
+  for name, found in results["evals"].items():
+    assert set(found) == {"t2i", "groups", "broken_images", "note"} | (
+      {"i2t"} if name == "fine" else set()
+    )
+    assert set(found["groups"]) == {"near twins", "others"}
+    for scores in (found["t2i"], *found["groups"].values()):
+      assert {"R1", "R5", "R10", "mAP", "mINP", "mSD", "unmatched"} <= set(scores)
+      assert scores["gallery"] == 10
+    assert found["t2i"]["queries"] == 10
+    assert sum(g["queries"] for g in found["groups"].values()) == 10
+    assert found["broken_images"] == 0
+
+
+def test_the_ranking_files_agree_with_the_table(finished):
+  results = read(finished[0], "results.json")
+  for name in ("fine", "coarse"):
+    ranking = np.load(finished[0] / "rankings" / f"{name}.npz")
+    assert ranking["top"].shape == ranking["score"].shape == (10, 10)
+    assert {k: ranking[k].dtype.name for k in ranking} == dict(
+      query_record="int32",
+      query_caption="int32",
+      top="int32",
+      score="float32",
+      first_rank="int32",
+      ap="float32",
+    )
+    rank1 = 100 * np.mean(ranking["first_rank"] == 1)
+    assert results["evals"][name]["t2i"]["R1"] == pytest.approx(rank1)
+
+
+def test_run_json_tells_how_it_was_made(finished):
+  folder, config, _ = finished
+  run = read(folder, "run.json")
+  assert run["seed"] == config.seed and run["num_classes"] == 12
+  assert set(run["seconds"]) == {"train", "evaluate"}
+  assert run["versions"].keys() >= {"python", "jax", "flax", "optax", "grain"}
+  assert "python" in run["command"] and "-m tpr_jax.main" in run["command"]
+  assert run["parameters"] > 1000 and run["broken_images"] == {}
+  assert run["started"] <= run["finished"]
+  assert read(folder, "config.json") == configs.plain(config)
+
+
+def test_the_test_split_is_asked_for_after_the_last_step(finished):
+  events = finished[2]
+  last = events.index(("step", STEPS))
+  assert {e for e in events[:last] if e[0] == "split"} == {
+    ("split", "train"),
+    ("split", "val"),
+  }
+  assert events[last + 1 :] == [("split", "test"), ("split", "test")]
+
+
+# ---- again
+
+
+def test_the_same_command_again_trains_nothing_and_finds_the_same(copy, monkeypatch):
+  folder, config = copy
+  before, log = read(folder, "results.json"), (folder / "metrics.jsonl").read_text()
+  diary = Diary(monkeypatch)
+  Experiment(config, folder).train()
+  assert not [event for event in diary.events if event[0] == "step"]
+  assert read(folder, "results.json") == before
+  assert (folder / "metrics.jsonl").read_text() == log
+
+
+def test_evaluating_again_gives_the_same_numbers(copy):
+  folder = copy[0]
+  before = read(folder, "results.json")
+  rankings = {
+    path.name: dict(np.load(path)) for path in (folder / "rankings").iterdir()
+  }
+  (folder / "results.json").unlink()
+  shutil.rmtree(folder / "rankings")
+  Experiment(configs.load(folder / "config.json"), folder).evaluate()
+  assert read(folder, "results.json") == before
+  for path in (folder / "rankings").iterdir():
+    for key, value in np.load(path).items():
+      np.testing.assert_array_equal(value, rankings[path.name][key])
+
+
+def test_the_report_alone(copy):
+  folder, config = copy
+  (folder / "report.html").unlink()
+  Experiment(config, folder).report()
+  assert (folder / "report.html").stat().st_size > 1000
+
+
+def test_another_config_in_the_folder_is_an_error_that_lists_the_fields(copy):
+  folder, config = copy
+  with config.unlocked():
+    changed = config.copy_and_resolve_references()
+    changed.optim.lr, changed.train.steps = 0.5, 7
+  with pytest.raises(RunError) as caught:
+    Experiment(changed.lock(), folder).train()
+  message = str(caught.value)
+  assert f"optim.lr: {config.optim.lr} -> 0.5" in message
+  assert f"train.steps: {STEPS} -> 7" in message and "--run=DIR" in message
+
+
+def test_a_checkpoint_of_another_model_is_named(copy):
+  folder, config = copy
+  changed = config.copy_and_resolve_references()
+  changed.model.joint_dim = 24
+  with pytest.raises(CheckpointError, match=r"identity_fused.*\(16, 13\).*\(24, 13\)"):
+    Experiment(changed.lock(), folder).evaluate()
+
+
+def test_evaluating_what_was_never_trained_is_an_error(tmp_path):
+  with pytest.raises(RunError, match="has this run been trained"):
+    Experiment(small_config(), tmp_path / "none").evaluate()
+
+
+def test_a_run_killed_before_its_first_checkpoint_says_so(copy):
+  folder, config = copy
+  for path in (folder / "checkpoints").iterdir():
+    shutil.rmtree(path)
+  with pytest.raises(RunError, match="no checkpoint to evaluate"):
+    Experiment(config, folder).evaluate()
+
+
+# ---- before the first batch
+
+
+@pytest.mark.parametrize(
+  ("section", "change", "message"),
+  [
+    ("data", dict(image="resize(32,24)"), r"data.image=.*\(32, 24\).*\(32, 16\)"),
+    ("data", dict(eval_image="resize(16,32)"), r"data.eval_image=.*\(16, 32\)"),
+    ("data", dict(image="flip(0.5)"), r"different sizes.*model.image_size"),
+    ("data", dict(image="resiz(32,16)"), "did you mean 'resize'"),
+    ("data", dict(batch=12), "data.batch=12 cannot be split evenly over 8 devices"),
+    ("eval", dict(batch=100), "eval.batch=100 cannot be split evenly over 8 devices"),
+    ("eval", dict(msd_variant="papr"), "eval.msd_variant='papr'.*paper"),
+    ("train", dict(select="r1"), "train.select='r1'.*R1"),
+    ("objective", dict(negatives="locl"), "objective.negatives='locl'"),
+    ("optim", dict(decay="l3"), "optim.decay='l3'"),
+    ("optim", dict(groups=(("visul/", 1.0, 1.0),)), "'visul/' matches no parameter"),
+    ("losses", dict(sdm=-1.0), "must not be negative"),
+    ("model", dict(activation="gelo"), "unknown activation 'gelo'"),
+    (None, dict(shardings=((".*", "fsd"),)), "unknown rule 'fsd'"),
+  ],
+)
+def test_a_config_that_cannot_work_is_named_before_training(
+  tmp_path, section, change, message
+):
+  config = small_config()
+  (config[section] if section else config).update(change)
+  folder = tmp_path / "run"
+  with pytest.raises(configs.ConfigError, match=message):
+    Experiment(config, folder).train()
+  assert not folder.exists()  # so the corrected command can use it
+
+
+def test_a_mesh_that_does_not_fit_is_named(tmp_path):
+  config = small_config()
+  config.mesh.data = 3
+  with pytest.raises(configs.ConfigError, match="needs 3 devices, found 8"):
+    Experiment(config, tmp_path)
+
+
+# ---- validation data
+
+
+def test_identities_are_held_out_where_the_source_has_no_val(tmp_path):
+  config = small_config()
+  config.data.val, config.data.val_share = "", 0.25
+  made = Experiment(config, tmp_path)
+  kept, aside = made.training_data()
+  assert len(kept.identities) == 9 and len(aside.identities) == 3
+  assert not set(kept.identities) & set(aside.identities)
+  config.seed = 5  # another run, the same people: runs stay comparable
+  assert made.training_data()[1].identities == aside.identities
+  config.data.val_seed = 1
+  assert made.training_data()[1].identities != aside.identities
+
+
+def test_no_validation_at_all_is_a_field(tmp_path):
+  config = small_config()
+  config.data.val = ""
+  kept, aside = Experiment(config, tmp_path).training_data()
+  assert aside is None and len(kept.identities) == 12
+
+
+def test_an_evaluation_takes_the_options_of_training_unless_told_otherwise(tmp_path):
+  config = small_config()
+  config.data.options.style = "list"
+  made = Experiment(config, tmp_path)
+  fine, coarse = made.eval_data("fine"), made.eval_data("coarse")
+  assert fine.split == coarse.split == "test" and len(fine.records) == 10
+  told = {t["style"] for r in fine.records for t in r.truth["caption_truth"]}
+  assert told == {"list"}
+  grains = {t["granularity"] for r in coarse.records for t in r.truth["caption_truth"]}
+  assert grains == {"coarse"}
+  config.evals.fine.name = "rendered_cross"  # another dataset: its own options only
+  assert {
+    t["style"] for r in made.eval_data("fine").records for t in r.truth["caption_truth"]
+  } != {"list"}

@@ -90,13 +90,14 @@ def _config_and_folder():
 
 
 def _experiment():
+  config, folder = _config_and_folder()  # before the seconds that JAX takes
   import jax
 
   from tpr_jax import experiment
 
   if _DISTRIBUTED.value:
     jax.distributed.initialize()
-  return experiment.Experiment(*_config_and_folder())
+  return experiment.Experiment(config, folder)
 
 
 def _data_mode(mode: str) -> int:

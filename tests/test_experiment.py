@@ -1,9 +1,13 @@
 """One tiny run from end to end, and what happens around it."""
 
 import json
+import os
 import shutil
+import signal
 
+import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from ml_collections import ConfigDict
 
@@ -11,8 +15,11 @@ from tests import tiny
 from tpr_jax import config as configs
 from tpr_jax import experiment
 from tpr_jax.checkpoints import CheckpointError
+from tpr_jax.core import tree
 from tpr_jax.data import build as data_build
+from tpr_jax.data import pipeline
 from tpr_jax.experiment import Experiment, RunError
+from tpr_jax.train import Interrupted
 
 STEPS = 6
 FILES = {
@@ -239,6 +246,56 @@ def test_a_run_killed_before_its_first_checkpoint_says_so(copy):
     shutil.rmtree(path)
   with pytest.raises(RunError, match="no checkpoint to evaluate"):
     Experiment(config, folder).evaluate()
+
+
+# ---- interrupted
+
+
+def test_stopped_in_the_middle_and_run_again_ends_with_the_same_bytes(
+  tmp_path, monkeypatch
+):
+  config = small_config()
+  config.losses.update(sdm_local=0.0, matching=0.0, identity=0.0)  # fast to compile
+  config.data.val, config.data.val_share = "", 0.0
+  # What is compared here is the training alone.
+  monkeypatch.setattr(Experiment, "evaluate", lambda self: None)
+  Experiment(config, tmp_path / "straight").train()
+
+  asked, following = [], pipeline.TrainIterator.__next__
+
+  def stop_at_the_fourth(batches):
+    asked.append(None)
+    if len(asked) == 4:
+      os.kill(os.getpid(), signal.SIGTERM)
+    return following(batches)
+
+  monkeypatch.setattr(pipeline.TrainIterator, "__next__", stop_at_the_fourth)
+  with pytest.raises(Interrupted, match="SIGTERM after step 4"):
+    Experiment(config, tmp_path / "stopped").train()
+  run = read(tmp_path / "stopped", "run.json")
+  assert run["num_classes"] == 12 and run["seconds"]["train"] > 0
+  Experiment(config, tmp_path / "stopped").train()
+  assert len(asked) == STEPS
+  expected, found = (trained(tmp_path / name) for name in ("straight", "stopped"))
+  assert tree.names(found) == tree.names(expected)
+  for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    assert a.tobytes() == b.tobytes()
+  steps = [
+    [line["step"] for line in lines(tmp_path / n)] for n in ("straight", "stopped")
+  ]
+  assert steps == [[2, 3, 4, 6], [2, 3, 4, 6]]
+
+
+def trained(folder):
+  """The last checkpoint's whole state, as numpy."""
+  newest = max((folder / "checkpoints").iterdir(), key=lambda path: int(path.name))
+  assert newest.name == str(STEPS)
+  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+    args = reader.metadata(newest / "state").item_metadata.tree
+    numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), args)
+    return reader.restore(
+      newest / "state", args=ocp.args.PyTreeRestore(restore_args=numpy)
+    )
 
 
 # ---- before the first batch

@@ -97,6 +97,15 @@ def lines(folder):
   return [json.loads(line) for line in (folder / "metrics.jsonl").open()]
 
 
+def trained(folder, step):
+  """The whole state of one checkpoint, as numpy."""
+  path = folder / "checkpoints" / str(step) / "state"
+  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+    leaves = reader.metadata(path).item_metadata.tree
+    numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), leaves)
+    return reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=numpy))
+
+
 # ---- the run folder
 
 
@@ -208,6 +217,31 @@ def test_evaluating_again_gives_the_same_numbers(copy):
       np.testing.assert_array_equal(value, rankings[path.name][key])
 
 
+def test_the_best_checkpoint_is_evaluated_and_not_the_last(copy, monkeypatch, capsys):
+  folder, config = copy
+  for step, value in ((3, 99.0), (6, 98.0)):
+    path = folder / "checkpoints" / str(step) / "metrics" / "metrics"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "score": value}))
+
+  class Seen(Exception):
+    pass
+
+  def encode(_, model, params, dataset):
+    raise Seen(jax.device_get(params))
+
+  monkeypatch.setattr(Experiment, "_evaluate", encode)
+  with pytest.raises(Seen) as caught:
+    Experiment(config, folder).evaluate()
+  for step in (3, 6):
+    pairs = zip(
+      jax.tree.leaves(caught.value.args[0]),
+      jax.tree.leaves(trained(folder, step)["params"]),
+      strict=True,
+    )
+    assert all(np.array_equal(a, b) for a, b in pairs) == (step == 3)
+  assert "step 3: best validation R1 (99.00)" in capsys.readouterr().out
+
+
 def test_the_report_alone(copy):
   folder, config = copy
   (folder / "report.html").unlink()
@@ -276,7 +310,9 @@ def test_stopped_in_the_middle_and_run_again_ends_with_the_same_bytes(
   assert run["num_classes"] == 12 and run["seconds"]["train"] > 0
   Experiment(config, tmp_path / "stopped").train()
   assert len(asked) == STEPS
-  expected, found = (trained(tmp_path / name) for name in ("straight", "stopped"))
+  expected, found = (
+    trained(tmp_path / name, STEPS) for name in ("straight", "stopped")
+  )
   assert tree.names(found) == tree.names(expected)
   for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
     assert a.tobytes() == b.tobytes()
@@ -284,18 +320,6 @@ def test_stopped_in_the_middle_and_run_again_ends_with_the_same_bytes(
     [line["step"] for line in lines(tmp_path / n)] for n in ("straight", "stopped")
   ]
   assert steps == [[2, 3, 4, 6], [2, 3, 4, 6]]
-
-
-def trained(folder):
-  """The last checkpoint's whole state, as numpy."""
-  newest = max((folder / "checkpoints").iterdir(), key=lambda path: int(path.name))
-  assert newest.name == str(STEPS)
-  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-    args = reader.metadata(newest / "state").item_metadata.tree
-    numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), args)
-    return reader.restore(
-      newest / "state", args=ocp.args.PyTreeRestore(restore_args=numpy)
-    )
 
 
 # ---- before the first batch

@@ -263,19 +263,22 @@ def poisoned():
 
 
 @pytest.mark.parametrize("kind", [1, 2], ids=["loss", "gradient"])
-@pytest.mark.parametrize("log_every", [1, 5])
+@pytest.mark.parametrize(
+  ("log_every", "validated"), [(1, False), (5, False), (5, True)]
+)
 def test_not_finite_stops_with_step_terms_and_checkpoint(
-  poisoned, tmp_path, kind, log_every
+  poisoned, tmp_path, kind, log_every, validated
 ):
+  options = dict(log_every=log_every, **(scored() if validated else {}))
   with pytest.raises(train.NonFiniteLoss) as caught:
     # Step 8 is bad, and a checkpoint is due at step 8.
-    poisoned.run(tmp_path, lambda b: Poisoned(b, 8, kind), log_every=log_every)
+    poisoned.run(tmp_path, lambda b: Poisoned(b, 8, kind), **options)
   message = str(caught.value)
   assert "at step 8:" in message
   for name in ("loss", "fit", "label", "bad", "grad_norm", "lr"):
     assert f"{name} " in message
   assert "Last good checkpoint: step 4" in message and str(tmp_path) in message
-  assert kept(tmp_path) == (4, None, {})
+  assert kept(tmp_path) == ((4, 4, {4: 10.0}) if validated else (4, None, {}))
   saved = Checkpoints(tmp_path / "checkpoints", read_only=True)
   ask = abstract(poisoned.start, poisoned.state_sh)
   for leaf in jax.tree.leaves(jax.device_get(saved.restore(4, ask)[0])):
@@ -377,6 +380,20 @@ def test_the_full_objective_falls_on_one_small_batch():
     if tiny.LOSSES[name]:
       first, last = losses[0][name], min(m[name] for m in losses[-5:])
       assert last < 0.7 * first, (name, first, last)
+
+
+def test_randomness_is_a_function_of_seed_and_step(loop):
+  batch = dict(next(loop.batches()))
+  del batch["replaced"]
+  batch = sharding.to_global(batch, sharding.batch_sharding(loop.mesh))
+
+  def fit(step, seed):
+    state = loop.start.replace(step=np.int32(step))
+    state = jax.device_put(jax.tree.map(np.copy, state), loop.state_sh)
+    return float(loop.step(state, batch, jax.random.key(seed))[1]["fit"])
+
+  assert fit(3, 0) == fit(3, 0)
+  assert len({fit(3, 0), fit(4, 0), fit(3, 1)}) == 3
 
 
 def test_the_state_given_to_a_step_is_donated(loop):

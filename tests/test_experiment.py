@@ -9,9 +9,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from ml_collections import ConfigDict
 
-from tests import tiny
+from tests import small_run
 from tpr_jax import config as configs
 from tpr_jax import experiment
 from tpr_jax.checkpoints import CheckpointError
@@ -21,7 +20,7 @@ from tpr_jax.data import pipeline
 from tpr_jax.experiment import Experiment, RunError
 from tpr_jax.train import Interrupted
 
-STEPS = 6
+STEPS = small_run.STEPS
 FILES = {
   "config.json",
   "run.json",
@@ -32,24 +31,6 @@ FILES = {
   "rankings",
   "tensorboard",
 }
-
-
-def small_config():
-  """The embedded run of configs/cfam.py, made tiny: 24 people, 6 steps."""
-  configs.expose_shipped()
-  c = configs.read(configs.resolve("configs/cfam.py"))
-  c.model.update({k: v for k, v in tiny.FIELDS.items() if k in c.model})
-  c.model.image_size, c.model.patch, c.model.stride = (32, 16), (8, 8), (8, 8)
-  c.text.length = 32
-  c.data.image, c.data.eval_image = "resize(32,16)|erase(0.3)", "resize(32,16)"
-  c.data.batch, c.eval.batch, c.data.cache_mb = 16, 16, 16
-  c.data.options.update(identities=12, views=1, granularity=("fine",))
-  c.data.val_options = ConfigDict(dict(identities=10, views=1, granularity=("fine",)))
-  c.train.steps, c.train.eval_every, c.train.log_every = STEPS, 3.0, 2
-  for entry in c.evals.values():
-    entry.options.update(identities=10, views=1)
-  c.evals.fine.i2t = True
-  return c.lock()
 
 
 class Diary:
@@ -74,7 +55,7 @@ class Diary:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
   """(folder, config, diary) of a finished run; not to be changed."""
-  folder, config = tmp_path_factory.mktemp("runs") / "cfam", small_config()
+  folder, config = tmp_path_factory.mktemp("runs") / "cfam", small_run.config()
   with pytest.MonkeyPatch.context() as patch:
     diary = Diary(patch)
     Experiment(config, folder).train()
@@ -271,7 +252,7 @@ def test_a_checkpoint_of_another_model_is_named(copy):
 
 def test_evaluating_what_was_never_trained_is_an_error(tmp_path):
   with pytest.raises(RunError, match="has this run been trained"):
-    Experiment(small_config(), tmp_path / "none").evaluate()
+    Experiment(small_run.config(), tmp_path / "none").evaluate()
 
 
 def test_a_run_killed_before_its_first_checkpoint_says_so(copy):
@@ -288,7 +269,7 @@ def test_a_run_killed_before_its_first_checkpoint_says_so(copy):
 def test_stopped_in_the_middle_and_run_again_ends_with_the_same_bytes(
   tmp_path, monkeypatch
 ):
-  config = small_config()
+  config = small_run.config()
   config.losses.update(sdm_local=0.0, matching=0.0, identity=0.0)  # fast to compile
   config.data.val, config.data.val_share = "", 0.0
   # What is compared here is the training alone.
@@ -320,82 +301,3 @@ def test_stopped_in_the_middle_and_run_again_ends_with_the_same_bytes(
     [line["step"] for line in lines(tmp_path / n)] for n in ("straight", "stopped")
   ]
   assert steps == [[2, 3, 4, 6], [2, 3, 4, 6]]
-
-
-# ---- before the first batch
-
-
-@pytest.mark.parametrize(
-  ("section", "change", "message"),
-  [
-    ("data", dict(image="resize(32,24)"), r"data.image=.*\(32, 24\).*\(32, 16\)"),
-    ("data", dict(eval_image="resize(16,32)"), r"data.eval_image=.*\(16, 32\)"),
-    ("data", dict(image="flip(0.5)"), r"different sizes.*model.image_size"),
-    ("data", dict(image="resiz(32,16)"), "did you mean 'resize'"),
-    ("data", dict(batch=12), "data.batch=12 cannot be split evenly over 8 devices"),
-    ("eval", dict(batch=100), "eval.batch=100 cannot be split evenly over 8 devices"),
-    ("eval", dict(msd_variant="papr"), "eval.msd_variant='papr'.*paper"),
-    ("train", dict(select="r1"), "train.select='r1'.*R1"),
-    ("objective", dict(negatives="locl"), "objective.negatives='locl'"),
-    ("optim", dict(decay="l3"), "optim.decay='l3'"),
-    ("optim", dict(groups=(("visul/", 1.0, 1.0),)), "'visul/' matches no parameter"),
-    ("losses", dict(sdm=-1.0), "must not be negative"),
-    ("model", dict(activation="gelo"), "unknown activation 'gelo'"),
-    (None, dict(shardings=((".*", "fsd"),)), "unknown rule 'fsd'"),
-  ],
-)
-def test_a_config_that_cannot_work_is_named_before_training(
-  tmp_path, section, change, message
-):
-  config = small_config()
-  (config[section] if section else config).update(change)
-  folder = tmp_path / "run"
-  with pytest.raises(configs.ConfigError, match=message):
-    Experiment(config, folder).train()
-  assert not folder.exists()  # so the corrected command can use it
-
-
-def test_a_mesh_that_does_not_fit_is_named(tmp_path):
-  config = small_config()
-  config.mesh.data = 3
-  with pytest.raises(configs.ConfigError, match="needs 3 devices, found 8"):
-    Experiment(config, tmp_path)
-
-
-# ---- validation data
-
-
-def test_identities_are_held_out_where_the_source_has_no_val(tmp_path):
-  config = small_config()
-  config.data.val, config.data.val_share = "", 0.25
-  made = Experiment(config, tmp_path)
-  kept, aside = made.training_data()
-  assert len(kept.identities) == 9 and len(aside.identities) == 3
-  assert not set(kept.identities) & set(aside.identities)
-  config.seed = 5  # another run, the same people: runs stay comparable
-  assert made.training_data()[1].identities == aside.identities
-  config.data.val_seed = 1
-  assert made.training_data()[1].identities != aside.identities
-
-
-def test_no_validation_at_all_is_a_field(tmp_path):
-  config = small_config()
-  config.data.val = ""
-  kept, aside = Experiment(config, tmp_path).training_data()
-  assert aside is None and len(kept.identities) == 12
-
-
-def test_an_evaluation_takes_the_options_of_training_unless_told_otherwise(tmp_path):
-  config = small_config()
-  config.data.options.style = "list"
-  made = Experiment(config, tmp_path)
-  fine, coarse = made.eval_data("fine"), made.eval_data("coarse")
-  assert fine.split == coarse.split == "test" and len(fine.records) == 10
-  told = {t["style"] for r in fine.records for t in r.truth["caption_truth"]}
-  assert told == {"list"}
-  grains = {t["granularity"] for r in coarse.records for t in r.truth["caption_truth"]}
-  assert grains == {"coarse"}
-  config.evals.fine.name = "rendered_cross"  # another dataset: its own options only
-  assert {
-    t["style"] for r in made.eval_data("fine").records for t in r.truth["caption_truth"]
-  } != {"list"}

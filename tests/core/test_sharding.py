@@ -52,7 +52,7 @@ def test_fsdp_splits_the_largest_dimension_that_divides():
 def test_rule_errors_name_the_parameter():
   mesh = sharding.make_mesh(dict(data=4, tensor=2))
   tree = {"w": jnp.zeros((3, 4))}
-  with pytest.raises(ValueError, match="w .* 3 is not a multiple of the 2 devices"):
+  with pytest.raises(ValueError, match=r"w .* 3 is not a multiple of the 2 devices"):
     sharding.state_shardings(tree, mesh, ((".*", ("tensor", None)),))
   with pytest.raises(ValueError, match="unknown rule 'split'"):
     sharding.state_shardings(tree, mesh, ((".*", "split"),))

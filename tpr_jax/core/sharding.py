@@ -40,8 +40,8 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[Any] | None = None) ->
     shape[shape.index(-1)] = max(len(devices) // known, 1)
   if int(np.prod(shape)) != len(devices):
     raise ValueError(
-      f"mesh: {dict(zip(AXES, shape, strict=True))} needs {int(np.prod(shape))} devices,"
-      f" found {len(devices)}; set one axis to -1 to use what is there"
+      f"mesh: {dict(zip(AXES, shape, strict=True))} needs {int(np.prod(shape))}"
+      f" devices, found {len(devices)}; set one axis to -1 to use what is there"
     )
   return jax.make_mesh(
     tuple(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices

@@ -1,0 +1,26 @@
+"""The smallest experiment that has everything: 12 people, 6 steps, 2 validations."""
+
+from ml_collections import ConfigDict
+
+from tests import tiny
+from tpr_jax import config as configs
+
+STEPS = 6
+
+
+def config():
+  """The embedded run of configs/cfam.py, made tiny."""
+  configs.expose_shipped()
+  c = configs.read(configs.resolve("configs/cfam.py"))
+  c.model.update({k: v for k, v in tiny.FIELDS.items() if k in c.model})
+  c.model.image_size, c.model.patch, c.model.stride = (32, 16), (8, 8), (8, 8)
+  c.text.length = 32
+  c.data.image, c.data.eval_image = "resize(32,16)|erase(0.3)", "resize(32,16)"
+  c.data.batch, c.eval.batch, c.data.cache_mb = 16, 16, 16
+  c.data.options.update(identities=12, views=1, granularity=("fine",))
+  c.data.val_options = ConfigDict(dict(identities=10, views=1, granularity=("fine",)))
+  c.train.steps, c.train.eval_every, c.train.log_every = STEPS, 3.0, 2
+  for entry in c.evals.values():
+    entry.options.update(identities=10, views=1)
+  c.evals.fine.i2t = True
+  return c.lock()

@@ -7,7 +7,10 @@ r"""CFAM (UFineBench, CVPR 2024): global and part-wise SDM, matching, identity.
     and :folder (pictures and captions of one's own), :archive (ArrayRecord)
   options after the name: variant=L/14 | B/16 | B/32 | tiny, overfit=True
 
-The ablation of the paper (rows of its Table 4), by overrides:
+Small towers start from random weights and keep InfoNCE beside every row below;
+losses.infonce=0 leaves it out there too.
+
+The ablation, by overrides:
   InfoNCE   --config.losses.infonce=1 --config.losses.sdm=0 --config.losses.sdm_local=0
             --config.losses.matching=0 --config.losses.identity=0
   + L_gs    --config.losses.sdm_local=0 --config.losses.matching=0

@@ -163,15 +163,15 @@ def test_outputs_are_those_of_the_contract():
   out, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), image, text)
   shapes = {name: value.shape for name, value in out.items()}
   assert shapes == dict(
-    image=(2, 128),
-    text=(2, 128),
-    image_feature=(2, 128),
-    text_feature=(2, 128),
-    image_tokens=(2, 61, 128),
-    text_tokens=(2, 20, 128),
+    image=(2, 96),
+    text=(2, 96),
+    image_feature=(2, 96),
+    text_feature=(2, 96),
+    image_tokens=(2, 41, 96),
+    text_tokens=(2, 20, 96),
     text_mask=(2, 20),
-    image_parts=(2, 8, 128),
-    text_parts=(2, 8, 128),
+    image_parts=(2, 8, 96),
+    text_parts=(2, 8, 96),
     pair_logits=(2,),
     pair_classes=(2, 11),
     image_classes=(2, 10),

@@ -150,5 +150,5 @@ def _overfit(c):
   """Can the model fit what it sees? No augmentation, no selection, scored on train."""
   c.data.val, c.data.val_share = "", 0.0
   c.data.image, c.text.mask_share = c.data.eval_image, 0.0
-  c.train.epochs = 200.0
+  c.train.epochs, c.train.eval_every = 60.0, 10.0
   c.evals.train = common.evaluation("train", note="training pairs: fit, not skill")

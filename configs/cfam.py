@@ -49,6 +49,9 @@ def get_config(arg=None):
 
   c.data = common.data(arg.name, size=(96, 40) if tiny else (384, 128))
   c.text = ConfigDict(dict(tokenizer="instant", length=168))
+  # captions padded to the smallest that holds them; () = all to length
+  c.text.buckets = ()
+  c.text.short_first = 0  # so many first steps take the shortest bucket alone
   c.text.mask_share = 0.15  # text augmentation: share of the words, and of those:
   c.text.mask_as_mask, c.text.mask_as_random = 0.8, 0.1  # the rest stay as they are
 

@@ -96,8 +96,7 @@ class Experiment:
     )
 
   def _init_fn(self, model: Any) -> Any:
-    height, width = self.config.model.image_size
-    image = jnp.zeros((2, height, width, 3), jnp.uint8)
+    image = jnp.zeros((2, *self.config.model.image_size, 3), jnp.uint8)
     text = jnp.full((2, self.config.text.length), self.tokenizer.end_id, jnp.int32)
     return lambda key: model.init(key, image, text)["params"]
 
@@ -225,6 +224,8 @@ class Experiment:
       seed=config.seed,
       sampler=data.sampler,
       instances=data.instances,
+      buckets=tuple(config.text.buckets),
+      short_first=config.text.short_first,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
       threads=data.threads,

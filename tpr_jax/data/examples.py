@@ -76,18 +76,16 @@ def load_picture(
 class Examples:
   """Position of training -> one example as a dict of arrays.
 
-  Captions are encoded once, here; an op that changes one has it encoded anew. counts:
-  int32 [n], tokens of every caption before cutting.
+  tokens: int [n, length], the encoded captions; an op that changes one has it encoded
+  anew. A text is cut to the length that the order gives its position, if it gives one.
   """
 
-  def __init__(self, dataset, tokenizer, pipe, length, order, seed, cache):
+  def __init__(self, dataset, tokenizer, pipe, length, order, seed, cache, tokens):
     self._dataset, self._tokenizer, self._length = dataset, tokenizer, length
     self._head, self._tail = pipe.split()
     self._size, self._order, self._seed = pipe.size, order, seed
     self._cache, self._labels = cache, training_labels(dataset)
     self._record, self._caption = caption_index(dataset)
-    texts = [text for record in dataset.records for text in record.captions]
-    tokens, self.counts = tokenizer.encode(texts, length)
     # Half the memory, here and in every worker; rows become int32 one by one.
     self._tokens = tokens.astype(np.uint16) if tokenizer.vocab_size <= 2**16 else tokens
 
@@ -104,12 +102,24 @@ class Examples:
       text = self._tokenizer.encode([example["caption"]], self._length)[0][0]
     return {
       "image": example["image"],
-      "text": text,
+      "text": self._cut(text, position),
       "ids": self._labels[at],
       "image_id": np.int32(at),
       "replaced": np.int32(problems[0][0] if problems else -1),
       PROBLEMS: problems,
     }
+
+  def _cut(self, text: np.ndarray, position: int) -> np.ndarray:
+    """The text without the padding that its bucket spares; never without tokens."""
+    length = self._order.text_length(position)
+    if length is None or length == len(text):
+      return text
+    if text[length:].any():  # padding is 0 for every tokenizer (core/types.py)
+      raise ValueError(
+        f"a caption changed by the pipe has more tokens than its bucket of {length}: "
+        "an op that changes captions must list what it makes of them (Op.captions)"
+      )
+    return text[:length]
 
   def _readable(self, position: int):
     """(example index, picture, [(record index, reason)] of those that failed)."""
@@ -123,12 +133,14 @@ class Examples:
         problems.append((at, str(error)))
       if rng is None:
         rng = np.random.default_rng([self._seed, position, _REPLACE])
-      index = int(rng.integers(len(self._record)))
+      index = self._order.stand_in(position, rng)
     names = "; ".join(sorted({reason for _, reason in problems})[:4])
+    length = self._order.text_length(position)
+    bucket = f" with texts in the bucket of {length} tokens" if length else ""
     raise DatasetError(
       f"{len(problems)} pictures in a row of {self._dataset.name} "
-      f"{self._dataset.split} cannot be read, so this is more than a broken file: "
-      f"{names}. Check the dataset with --mode=check"
+      f"{self._dataset.split}{bucket} cannot be read, so this is more than a broken "
+      f"file: {names}. Check the dataset with --mode=check"
     )
 
 
@@ -141,6 +153,22 @@ def caption_index(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
   ]
   record, caption = np.asarray(pairs, np.int32).reshape(-1, 2).T
   return record, caption
+
+
+def longest_counts(dataset, tokenizer, pipe, counts: np.ndarray) -> np.ndarray:
+  """int32 [n]: tokens of every caption in the longest form that the pipe gives it.
+
+  counts: int32 [n], tokens of the captions as they are.
+  """
+  if not pipe.changes_caption:
+    return counts
+  longest = counts.copy()
+  texts = (text for record in dataset.records for text in record.captions)
+  for i, text in enumerate(texts):
+    forms = sorted(pipe.captions(text) - {text})
+    if forms:
+      longest[i] = max(longest[i], tokenizer.encode(forms, 3)[1].max())
+  return longest
 
 
 def training_labels(dataset: Dataset) -> np.ndarray:

@@ -13,6 +13,7 @@ once; there a broken picture is a row that is not valid.
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 
 import grain
 import numpy as np
@@ -28,6 +29,7 @@ from tpr_jax.data.examples import (
   caption_index,
   collate,
   load_picture,
+  longest_counts,
   training_labels,
 )
 from tpr_jax.data.record import Dataset, DatasetError, ImageError
@@ -131,14 +133,15 @@ class TrainIterator(grain.DatasetIterator):
 
   def set_state(self, state: dict) -> None:
     """Goes to the step of `state`; ValueError if it belongs to other batches."""
-    unlike = [k for k, v in self._identity.items() if state.get(k) != v]
+    keys = sorted({*self._identity, *state} - {"step"})
+    unlike = [k for k in keys if state.get(k) != self._identity.get(k)]
     if unlike or not isinstance(state.get("step"), int) or state["step"] < 0:
       found = ", ".join(f"{k}={state.get(k)!r}" for k in unlike or ["step"])
-      wanted = ", ".join(f"{k}={self._identity[k]!r}" for k in unlike) or "a number"
+      wanted = ", ".join(f"{k}={self._identity.get(k)!r}" for k in unlike) or "a number"
       raise ValueError(
         f"the saved input position belongs to other data: it has {found}, this run has "
-        f"{wanted}. Resume with the same data, batch, seed and sampler, or start a new "
-        "run folder"
+        f"{wanted}. Resume with the same data, batch, seed, sampler and text buckets, "
+        "or start a new run folder"
       )
     self._stop()
     self._step = state["step"]
@@ -172,6 +175,8 @@ def train_iterator(
   steps: int | None = None,
   sampler: str = "random",
   instances: int = 4,
+  buckets: Sequence[int] = (),
+  short_first: int = 0,
   process_index: int = 0,
   process_count: int = 1,
   threads: int = 2,
@@ -190,6 +195,10 @@ def train_iterator(
     seed: any number >= 0.
     steps: batches in all; None: endless.
     sampler, instances: see `sampler.py`.
+    buckets: ascending text lengths, `length` always the last. Every batch is then of
+      captions that one of them holds, its text int32 [rows, bucket]: no token is cut,
+      only padding. Random sampler only. Every bucket is one more shape to compile.
+    short_first: so many first steps are of the shortest bucket that holds a caption.
     process_index, process_count: p and P.
     threads: batches prepared at once in this process; 0: in the caller's thread.
     prefetch: finished batches kept ready (for each worker process, if there are any).
@@ -204,6 +213,8 @@ def train_iterator(
   pipe = transforms.build(pipe)
   rows, first = _share_rows(pipe, batch, process_index, process_count)
   numbers = dict(seed=seed, threads=threads, workers=workers, cache_mb=cache_mb)
+  numbers["text.short_first"] = short_first
+  _check_buckets(buckets, length, short_first, sampler)
   for name, number in numbers.items():
     if number < 0:
       raise ValueError(f"{name} is {number}: it cannot be below 0")
@@ -215,14 +226,38 @@ def train_iterator(
     )
   ids = training_labels(dataset)[record]
   order = samplers.order(sampler, ids, seed, batch, instances=instances, images=record)
-  cache = PictureCache(cache_mb / max(1, workers)) if cache_mb else None
-  examples = Examples(dataset, tokenizer, pipe, length, order, seed, cache)
-  read = _Reader(examples, batch, rows, first, steps, threads, prefetch, workers)
   identity = dict(seed=seed, batch=batch, sampler=sampler, examples=len(record))
   if sampler == "identity":
     identity["instances"] = instances
-  report = tokenizers.cut_report(examples.counts, length)
+  texts = [text for record in dataset.records for text in record.captions]
+  tokens, counts = tokenizer.encode(texts, length)
+  if buckets:
+    lengths = samplers.bucket_lengths(buckets, length)
+    longest = longest_counts(dataset, tokenizer, pipe, counts)
+    order = samplers.BucketOrder(seed, longest, lengths, batch, short_first)
+    identity["buckets"] = np.transpose([order.lengths, order.sizes]).tolist()
+    identity["short_first"] = short_first
+  cache = PictureCache(cache_mb / max(1, workers)) if cache_mb else None
+  examples = Examples(dataset, tokenizer, pipe, length, order, seed, cache, tokens)
+  read = _Reader(examples, batch, rows, first, steps, threads, prefetch, workers)
+  report = tokenizers.cut_report(counts, length)
   return TrainIterator(dataset, read, len(record), steps, report, identity)
+
+
+def _check_buckets(buckets, length, short_first, sampler) -> None:
+  """Raises ValueError where the arguments on buckets do not fit each other."""
+  if not buckets and short_first > 0:
+    raise ValueError(
+      f"text.short_first is {short_first}, but text.buckets is (): it needs buckets to "
+      "take the shortest of; give some, for example "
+      f"{(max(3, length // 2),)}, or text.short_first=0"
+    )
+  if buckets and sampler == "identity":
+    raise ValueError(
+      "text.buckets do not go with the identity sampler: a batch of one bucket seldom "
+      "holds enough captions of one person. Use data.sampler=random or text.buckets=()"
+    )
+  samplers.bucket_lengths(buckets, length)
 
 
 class EvalBatches(grain.DatasetIterator):

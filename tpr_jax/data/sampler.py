@@ -10,15 +10,21 @@ identity: every batch holds P identities x K instances (P = B / K), identities d
   without repetition. A pass is a permutation of the identities cut into batches; the
   fewer than P identities left over wait for the next pass. Within an identity the
   instances go round in shuffled order, from different pictures where there are K.
+buckets: random, with every batch from one bucket of captions of similar length, so
+  that its texts need no more padding than the bucket's length (`BucketOrder`).
 """
 
 import collections
+import math
 import threading
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 KINDS = ("random", "identity")
-_EPOCH, _IDENTITY = 0x0E70C4, 0x1DE471  # streams of random numbers, apart by constant
+# Streams of random numbers, apart by constant.
+_EPOCH, _IDENTITY, _BUCKET, _SCHEDULE = 0x0E70C4, 0x1DE471, 0xB0C4E7, 0x5C4ED1
 _KEEP = 4  # permutations of epochs or passes held at once; prefetch looks one ahead
 
 
@@ -32,12 +38,24 @@ class Order:
   def __call__(self, position: int) -> int:
     raise NotImplementedError
 
+  def text_length(self, position: int) -> int | None:
+    """Tokens that every text of this position's batch is cut to; None: all of them."""
+    return None
+
+  def stand_in(self, position: int, rng: np.random.Generator) -> int:
+    """An example that may take this position where its own cannot be read."""
+    return int(rng.integers(self.epoch))
+
   def _permutation(self, size: int, *stream: int) -> np.ndarray:
     """The permutation of `size` things that (seed, stream) names, cached."""
+    return self._cached(stream, lambda rng: rng.permutation(size))
+
+  def _cached(self, stream: tuple, make: Callable[[np.random.Generator], Any]) -> Any:
+    """What `make` draws from the numbers that (seed, stream) names, made once."""
     with self._lock:
       found = self._cache.get(stream)
     if found is None:
-      found = np.random.default_rng([self._seed, *stream]).permutation(size)
+      found = make(np.random.default_rng([self._seed, *stream]))
       with self._lock:
         self._cache[stream] = found
         while len(self._cache) > _KEEP:
@@ -53,11 +71,116 @@ class Order:
 
 
 class RandomOrder(Order):
-  """Every epoch a permutation of the examples."""
+  """Every epoch a permutation of the examples; `stream` names the permutations."""
+
+  def __init__(self, seed: int, epoch: int, *stream: int):
+    super().__init__(seed, epoch)
+    self._stream = stream or (_EPOCH,)
 
   def __call__(self, position):
     epoch, place = divmod(position, self.epoch)
-    return int(self._permutation(self.epoch, _EPOCH, epoch)[place])
+    return int(self._permutation(self.epoch, *self._stream, epoch)[place])
+
+
+class BucketOrder(Order):
+  """Every batch from one bucket: the examples whose texts fit in its length.
+
+  An example is in the smallest bucket that holds its tokens; one that not even the
+  last bucket holds is in the last. Bucket b, of n_b examples in n, is used in exactly
+  n_b of every n steps: step t of such a block takes the bucket that holds number
+  (offset + t m) mod n when the examples are counted bucket by bucket. With m near
+  n (sqrt(5) - 1) / 2 and prime to n, a lattice with the golden ratio as its rotation,
+  every stretch of steps is close to proportional too, so an epoch's worth of steps
+  shows nearly every example once; the random offset of a block makes the share of
+  any one step exactly n_b / n over seeds. Since blocks are full, the number of earlier
+  uses of a bucket needs no replay. Successive uses of a bucket walk its examples as
+  `RandomOrder` does; a bucket smaller than a batch repeats examples within it.
+
+  Attributes:
+    lengths: text lengths of the buckets that hold examples, ascending.
+    sizes: number of examples in each of them.
+  """
+
+  def __init__(self, seed, counts, lengths, batch, short_first=0):
+    """counts: int [n], tokens of every example; lengths: ascending, see
+    `bucket_lengths`; batch: size of the GLOBAL batch; short_first: so many first
+    steps use the shortest bucket alone (SortaGrad, arXiv:1512.02595)."""
+    super().__init__(seed, len(counts))
+    self._batch, self._short_first = batch, short_first
+    bucket = np.searchsorted(lengths, np.minimum(counts, lengths[-1]))
+    used = np.unique(bucket)
+    self._groups = [np.flatnonzero(bucket == b) for b in used]
+    self.lengths = tuple(int(lengths[b]) for b in used)
+    self.sizes = tuple(len(group) for group in self._groups)
+    self._walks = [
+      RandomOrder(seed, size, _BUCKET, length)
+      for size, length in zip(self.sizes, self.lengths, strict=True)
+    ]
+    self._stride = _golden_stride(self.epoch)
+
+  def __call__(self, position):
+    step, row = divmod(position, self._batch)
+    bucket, use = self._use(step)
+    place = self._walks[bucket](use * self._batch + row)
+    return int(self._groups[bucket][place])
+
+  def text_length(self, position):
+    return self.lengths[self._use(position // self._batch)[0]]
+
+  def stand_in(self, position, rng):
+    group = self._groups[self._use(position // self._batch)[0]]
+    return int(group[rng.integers(len(group))])
+
+  def _use(self, step: int) -> tuple[int, int]:
+    """(bucket of the step, number of its uses in earlier steps)."""
+    if step < self._short_first:
+      return 0, step
+    block, place = divmod(step - self._short_first, self.epoch)
+    buckets, earlier = self._cached((_SCHEDULE, block), self._schedule)
+    bucket = int(buckets[place])
+    use = int(earlier[place]) + block * self.sizes[bucket]
+    return bucket, use + (self._short_first if bucket == 0 else 0)
+
+  def _schedule(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """One block: (bucket of every step, its uses in earlier steps of the block)."""
+    steps = np.arange(self.epoch, dtype=np.int64)
+    number = (int(rng.integers(self.epoch)) + steps * self._stride) % self.epoch
+    buckets = np.searchsorted(np.cumsum(self.sizes), number, side="right")
+    earlier = np.zeros(self.epoch, np.int64)
+    for bucket, size in enumerate(self.sizes):
+      earlier[buckets == bucket] = np.arange(size)
+    return buckets, earlier
+
+
+def _golden_stride(size: int) -> int:
+  """A number prime to `size` near its golden section: of those nearby, the one whose
+  ratio has the smallest terms as a continued fraction, and so the most even steps."""
+  near = max(1, round(size * (math.sqrt(5) - 1) / 2))
+  tries = range(max(1, near - 64), near + 65)
+  return min(
+    (n for n in tries if math.gcd(n, size) == 1),
+    key=lambda n: (_largest_term(n, size), abs(n - near)),
+  )
+
+
+def _largest_term(a: int, b: int) -> int:
+  """The largest term of the continued fraction of a / b, a and b >= 1."""
+  largest = 0
+  while a:
+    largest, a, b = max(largest, b // a), b % a, a
+  return largest
+
+
+def bucket_lengths(buckets: Sequence[int], length: int) -> tuple[int, ...]:
+  """The buckets with `length` as the last; ValueError where they are no such row."""
+  whole = all(isinstance(b, (int, np.integer)) for b in buckets)
+  if not whole or list(buckets) != sorted({b for b in buckets if 3 <= b <= length}):
+    raise ValueError(
+      f"text.buckets is {tuple(buckets)}: expected ascending text lengths from 3 (a "
+      f"start, a word, an end) to text.length={length}, for example "
+      f"{(max(3, length // 2),)}, or () for one length"
+    )
+  return tuple(sorted({*map(int, buckets), length}))
 
 
 class IdentityOrder(Order):

@@ -51,6 +51,10 @@ class Op:
   def changes_caption(self) -> bool:
     return False
 
+  def captions(self, caption: str) -> set[str]:
+    """Every form in which the op may leave this caption."""
+    return {caption}
+
 
 @dataclasses.dataclass(frozen=True)
 class Resize(Op):
@@ -99,6 +103,10 @@ class Flip(Op):
   @property
   def changes_caption(self):
     return self.words == "swap"
+
+  def captions(self, caption):
+    swapped = _SIDES.sub(_swap_side, caption)
+    return {caption, swapped} if self.changes_caption else {caption}
 
   def __call__(self, example, rng):
     chosen = rng.random() < self.p  # drawn always: later ops see the same numbers
@@ -230,6 +238,13 @@ class Pipe:
   @property
   def changes_caption(self) -> bool:
     return any(op.changes_caption for op in self.ops)
+
+  def captions(self, caption: str) -> set[str]:
+    """Every form in which the pipe may leave this caption."""
+    forms = {caption}
+    for op in self.ops:
+      forms = {made for form in forms for made in op.captions(form)}
+    return forms
 
   @property
   def size(self) -> tuple[int, int] | None:

@@ -107,7 +107,10 @@ def _from_scratch(c):
   c.text.tokenizer = "people"
   # From random weights SDM alone, a reverse KL, settles at uniform similarities and
   # stays there; InfoNCE leads out (README, "Measured").
-  c.losses.infonce = 1.0
+  # The others are weighted to InfoNCE's size: SDM's terms carry a factor of 18.
+  c.losses = ConfigDict(
+    dict(infonce=1.0, sdm=0.05, sdm_local=0.05, matching=0.1, identity=0.1)
+  )
   height, width = c.model.image_size
   c.data.image = f"resize({height},{width})|flip(0.5)|pad_crop(4)|erase(0.3)"
   c.optim.lr, c.optim.eps, c.optim.clip = 1e-3, 1e-8, 1.0
@@ -119,13 +122,17 @@ def _from_scratch(c):
 def _embedded(c):
   """Rendered people: trained in minutes, tested on identities never seen."""
   c.data.options = common.loader_options("rendered")
-  c.data.options.update(identities=3000, views=2)
+  c.data.options.update(
+    identities=3000, views=2, granularity=("fine", "fine", "coarse")
+  )
   c.data.val_options = ConfigDict(dict(identities=100, views=2, granularity=("fine",)))
   height, width = c.model.image_size
   c.data.image = f"resize({height},{width})|pad_crop(4)|erase(0.3)"
   c.data.batch = 48
   c.text.length = 152  # the longest text of the grammar has 148 tokens
   c.text.mask_share = 0.05
+  # Coarse texts cost a third of fine ones and teach the colours and garments first.
+  c.text.buckets, c.text.short_first = (40,), 400
   c.objective.temperature = 0.05
   c.train.steps, c.train.eval_every, c.train.log_every = 1000, 1.0, 50
   c.optim.schedule.warmup_epochs = 0.2

@@ -94,7 +94,10 @@ def test_the_folder_has_every_file(finished):
   folder = finished[0]
   assert {path.name for path in folder.iterdir()} >= FILES
   assert not list(folder.rglob("*.tmp"))
-  assert {p.name for p in (folder / "rankings").iterdir()} == {"fine.npz", "coarse.npz"}
+  assert {p.name for p in (folder / "rankings").iterdir()} == {
+    "test.npz",
+    "test_coarse.npz",
+  }
   page = (folder / "report.html").read_text(encoding="utf-8")
   assert "near twins" in page and "data:image/png" in page
 
@@ -117,10 +120,10 @@ def test_results_hold_every_evaluation(finished):
   best = max(sorted(val, reverse=True), key=val.get)
   assert results["selected_step"] == best
   assert results["selection"] == f"best validation R1 ({val[best]:.2f})"
-  assert set(results["evals"]) == {"fine", "coarse"}
+  assert set(results["evals"]) == {"test", "test_coarse"}
   for name, found in results["evals"].items():
     assert set(found) == {"t2i", "groups", "broken_images", "note"} | (
-      {"i2t"} if name == "fine" else set()
+      {"i2t"} if name == "test" else set()
     )
     assert set(found["groups"]) == {"near twins", "others"}
     for scores in (found["t2i"], *found["groups"].values()):
@@ -133,7 +136,7 @@ def test_results_hold_every_evaluation(finished):
 
 def test_the_ranking_files_agree_with_the_table(finished):
   results = read(finished[0], "results.json")
-  for name in ("fine", "coarse"):
+  for name in ("test", "test_coarse"):
     ranking = np.load(finished[0] / "rankings" / f"{name}.npz")
     assert ranking["top"].shape == ranking["score"].shape == (10, 10)
     assert {k: ranking[k].dtype.name for k in ranking} == dict(

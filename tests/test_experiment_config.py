@@ -71,13 +71,13 @@ def test_an_evaluation_takes_the_options_of_training_unless_told_otherwise(tmp_p
   config = small_run.config()
   config.data.options.style = "list"
   made = Experiment(config, tmp_path)
-  fine, coarse = made.eval_data("fine"), made.eval_data("coarse")
+  fine, coarse = made.eval_data("test"), made.eval_data("test_coarse")
   assert fine.split == coarse.split == "test" and len(fine.records) == 10
   told = {t["style"] for r in fine.records for t in r.truth["caption_truth"]}
   assert told == {"list"}
   grains = {t["granularity"] for r in coarse.records for t in r.truth["caption_truth"]}
   assert grains == {"coarse"}
-  config.evals.fine.name = "rendered_cross"  # another dataset: its own options only
+  config.evals.test.name = "rendered_cross"  # another dataset: its own options only
   assert {
-    t["style"] for r in made.eval_data("fine").records for t in r.truth["caption_truth"]
+    t["style"] for r in made.eval_data("test").records for t in r.truth["caption_truth"]
   } != {"list"}

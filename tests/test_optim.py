@@ -130,6 +130,4 @@ def test_schedule_per_epoch_is_a_staircase():
 )
 def test_errors_name_the_field(change, message):
   with pytest.raises(ValueError, match=message):
-    optim.make_optimizer(
-      dict(CONFIG, **change), params(), steps=10, steps_per_epoch=5
-    )
+    optim.make_optimizer(dict(CONFIG, **change), params(), steps=10, steps_per_epoch=5)

@@ -14,7 +14,7 @@ def config():
   c = configs.read(configs.resolve("configs/cfam.py"))
   c.model.update({k: v for k, v in tiny.FIELDS.items() if k in c.model})
   c.model.image_size, c.model.patch, c.model.stride = (32, 16), (8, 8), (8, 8)
-  c.text.length = 32
+  c.text.length, c.text.buckets, c.text.short_first = 32, (16,), 2
   c.data.image, c.data.eval_image = "resize(32,16)|erase(0.3)", "resize(32,16)"
   c.data.batch, c.eval.batch, c.data.cache_mb = 16, 16, 16
   c.data.options.update(identities=12, views=1, granularity=("fine",))

@@ -106,7 +106,7 @@ def _from_scratch(c):
   """No pretrained weights: a small vocabulary, larger rates, InfoNCE beside SDM."""
   c.text.tokenizer = "people"
   # From random weights SDM alone, a reverse KL, settles at uniform similarities and
-  # stays there; InfoNCE leads out (README, "Measured").
+  # stays there; InfoNCE leads out (README, "Training from random weights").
   # The others are weighted to InfoNCE's size: SDM's terms carry a factor of 18.
   c.losses = ConfigDict(
     dict(infonce=1.0, sdm=0.02, sdm_local=0.02, matching=0.1, identity=0.1)

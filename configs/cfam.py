@@ -73,6 +73,7 @@ def get_config(arg=None):
   c.optim.weight_decay = 4e-5
   c.optim.decay = "l2"
   c.optim.clip = 0.0
+  c.optim.muon = ""  # regex: matrices that take Muon's update; "": Adam for everything
   c.optim.groups = (("^(?!visual/|text/)", 5.0, 1.0), ("bias$", 2.0, 0.0))
   c.optim.schedule = ConfigDict(
     dict(kind="cosine", per="step", warmup_epochs=5.0, warmup_from=0.1)
@@ -113,9 +114,10 @@ def _from_scratch(c):
   )
   height, width = c.model.image_size
   c.data.image = f"resize({height},{width})|flip(0.5)|pad_crop(4)|erase(0.3)"
-  c.optim.lr, c.optim.eps, c.optim.clip = 1e-3, 1e-8, 1.0
-  c.optim.groups = (("bias$", 1.0, 0.0),)
-  c.optim.weight_decay = 1e-4
+  # Muon learns from scratch in far fewer steps than Adam (README, same section).
+  c.optim.lr, c.optim.eps, c.optim.clip, c.optim.muon = 4e-3, 1e-8, 1.0, "kernel$"
+  c.optim.weight_decay, c.optim.decay = 0.01, "decoupled"
+  c.optim.groups = (("bias$|scale$", 1.0, 0.0),)
   c.data.cache_mb = 1024
 
 
@@ -132,11 +134,12 @@ def _embedded(c):
   c.text.length = 152  # the longest text of the grammar has 148 tokens
   c.text.mask_share = 0.0  # too few steps to learn through noise
   # Coarse texts cost a third of fine ones and teach the colours and garments first.
-  c.text.buckets, c.text.short_first = (40,), 400
+  c.text.buckets, c.text.short_first = (40,), 200
   c.objective.temperature = 0.05
-  c.train.steps, c.train.eval_every, c.train.log_every = 1000, 1.0, 50
+  c.train.steps, c.train.eval_every, c.train.log_every = 1250, 1.0, 50
   c.optim.schedule.warmup_epochs = 0.2
-  people = dict(identities=200, views=2)
+  # Other people than those of seed 0: the recipe was chosen on validation people alone.
+  people = dict(seed=2, identities=200, views=2)
   c.evals = ConfigDict(
     dict(
       test=common.evaluation(

@@ -20,6 +20,7 @@ CONFIG = dict(
   weight_decay=0.05,
   decay="l2",
   clip=0.0,
+  muon="",
   groups=(("^head/", 5.0, 1.0), ("bias$", 2.0, 0.0)),
   schedule=dict(SCHEDULE, kind="constant", warmup_epochs=0.0),
 )
@@ -87,6 +88,43 @@ def test_frozen_group_keeps_value_and_has_no_state():
   assert (3, 4) not in shapes and (4, 2) in shapes
 
 
+def muon(value, *, lr, decay, steps=3, momentum=0.95):
+  """Jordan et al., 2024, orthogonal factors exact; arXiv:2502.16982, Eq. 4."""
+  value = np.asarray(value, np.float64)
+  moved = np.zeros_like(value)
+  for step in range(steps):
+    grad = np.sin(value * (step + 1))
+    moved = momentum * moved + grad
+    u, _, v = np.linalg.svd(momentum * moved + grad, full_matrices=False)
+    value = value - lr * (0.2 * max(value.shape) ** 0.5 * (u @ v) + decay * value)
+  return value
+
+
+def test_muon_takes_orthogonal_steps_and_adam_the_rest():
+  config = dict(CONFIG, muon="^visual/", decay="decoupled", weight_decay=0.05)
+  result, start = run(config), params()
+  # Newton-Schulz in five steps brings singular values to 0.7..1.2, not to 1.
+  exact = muon(start["visual"]["kernel"], lr=1e-2, decay=0.05)
+  moved = np.asarray(result["visual"]["kernel"] - start["visual"]["kernel"])
+  wanted = exact - np.asarray(start["visual"]["kernel"])
+  cosine = (moved * wanted).sum() / np.linalg.norm(moved) / np.linalg.norm(wanted)
+  assert cosine > 0.97
+  assert 0.7 < np.linalg.norm(moved) / np.linalg.norm(wanted) < 1.2
+  for module, leaf, lr, wd in (
+    ("visual", "bias", 2e-2, 0.0),  # a vector
+    ("head", "kernel", 5e-2, 0.05),  # another name
+  ):
+    expected = torch_adam(start[module][leaf], lr=lr, decay=wd, l2=False)
+    np.testing.assert_allclose(result[module][leaf], expected, rtol=2e-5, atol=2e-6)
+
+
+def test_muon_beside_a_frozen_group():
+  config = dict(CONFIG, muon="kernel$", groups=(("^visual/", 0.0, 1.0),))
+  result, start = run(config), params()
+  np.testing.assert_array_equal(result["visual"]["kernel"], start["visual"]["kernel"])
+  assert np.abs(result["head"]["kernel"] - start["head"]["kernel"]).max() > 1e-3
+
+
 def test_clip_bounds_the_first_gradient():
   tx, _ = optim.make_optimizer(
     dict(CONFIG, clip=1e-6, weight_decay=0.0), params(), steps=10, steps_per_epoch=5
@@ -123,6 +161,7 @@ def test_schedule_per_epoch_is_a_staircase():
     (dict(name="sgd"), "optim.name='sgd'"),
     (dict(decay="none"), "optim.decay='none'"),
     (dict(groups=(("decodr/", 5.0, 1.0),)), "'decodr/' matches no parameter"),
+    (dict(muon="bias$"), "optim.muon='bias\\$' matches the name of no matrix"),
     (dict(groups=(("head", 5.0),)), "is not \\(regex"),
     (dict(schedule=dict(SCHEDULE, kind="linear")), "schedule.kind='linear'"),
     (dict(schedule=dict(SCHEDULE, per="day")), "schedule.per='day'"),

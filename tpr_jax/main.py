@@ -20,6 +20,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from tpr_jax import config as configs
+from tpr_jax.core import host_memory
 
 _DASHES = ("-", "--")
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
@@ -140,6 +141,7 @@ def _known_errors() -> tuple[type[Exception], ...]:
 
 
 def main(_) -> None:
+  host_memory.keep_freed_memory()  # first of all: before any thread starts
   # Orbax, Grain and TFDS tell their inner life through absl; people want the run's.
   if "TPR_JAX_VERBOSE" not in os.environ:
     logging.set_verbosity(logging.ERROR)

@@ -1,8 +1,11 @@
-"""Optimizer from config: Adam with parameter groups, L2 or decoupled decay, schedules.
+"""Optimizer from config: Adam (Muon for matrices), parameter groups, decay, schedules.
 
 The field's recipe (IRRA, arXiv:2303.12501, code; spec of CFAM) is torch's Adam:
 `g + decay * w` enters the moments (L2), epsilon 1e-3 is added to sqrt(v), each group
 has its own factor on the learning rate. optax's `scale_by_adam` has the same epsilon.
+Muon (Jordan et al., 2024) replaces the update of a matrix by the nearest orthogonal
+one, scaled to the size of Adam's (Liu et al., arXiv:2502.16982, Eq. 4), so that one
+learning rate and one decay serve both.
 """
 
 import math
@@ -13,11 +16,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from optax import contrib
 
 from tpr_jax.core import tree
 
 # (regex on the parameter's name, factor on the learning rate, factor on the decay)
 Group = tuple[str, float, float]
+
+MUON_MOMENTUM = 0.95
+MUON_RMS = 0.2  # root mean square of an entry of the update; Adam's is about the same
 
 
 def make_schedule(
@@ -90,6 +97,45 @@ def _scale_groups(groups: Sequence[Group]) -> Any:
   return optax.stateless(scale)
 
 
+def _muon() -> optax.GradientTransformation:
+  """Muon's update of matrices [in, out]: momentum, made orthogonal, of Adam's size."""
+
+  def dimensions(updates):
+    return jax.tree.map(lambda _: contrib.MuonDimensionNumbers(0, 1), updates)
+
+  def resize(updates, _):
+    # An orthogonal [m, n] has entries of mean square 1 / max(m, n).
+    return jax.tree.map(lambda u: u * (MUON_RMS * max(u.shape) ** 0.5), updates)
+
+  return optax.chain(
+    contrib.scale_by_muon(beta=MUON_MOMENTUM, weight_dimension_numbers=dimensions),
+    optax.stateless(resize),
+  )
+
+
+def _precondition(config: Mapping[str, Any], params: Any) -> Any:
+  """Adam, with Muon for the matrices whose name matches `muon`."""
+  adam = optax.scale_by_adam(b1=config["b1"], b2=config["b2"], eps=config["eps"])
+  if not config["muon"]:
+    return adam
+
+  def label(name, leaf):
+    matrix = len(leaf.shape) == 2 and re.search(config["muon"], name)
+    return "muon" if matrix else "adam"
+
+  def labels(params):
+    return tree.map_named(label, params)
+
+  if "muon" not in jax.tree.leaves(labels(params)):
+    known = ", ".join(tree.names(params)[:4])
+    raise ValueError(
+      f"optim.muon={config['muon']!r} matches the name of no matrix; names look like"
+      f" {known}"
+    )
+  # A function: where some parameters are frozen, it sees the tree without them.
+  return optax.partition({"muon": _muon(), "adam": adam}, labels)
+
+
 def make_optimizer(
   config: Mapping[str, Any],
   params: Any,
@@ -104,8 +150,9 @@ def make_optimizer(
 
   Args:
     config: name "adam", lr, b1, b2, eps, weight_decay, decay "l2" | "decoupled",
-      clip (global norm, 0: off), groups, schedule (see `make_schedule`).
-    params: tree of arrays or shapes; only names are read.
+      clip (global norm, 0: off), groups, schedule (see `make_schedule`), muon (regex:
+      matrices of these names take Muon's update instead of Adam's; "": none).
+    params: tree of arrays or shapes; only names and shapes are read.
     complete: makes the tree of the model with every head; default: `params`. A group
       may be for a head that this run leaves out.
 
@@ -137,9 +184,9 @@ def make_optimizer(
     **dict(config["schedule"]),
   )
   decay = [_add_decay(config["weight_decay"], groups)] if config["weight_decay"] else []
-  adam = [optax.scale_by_adam(b1=config["b1"], b2=config["b2"], eps=config["eps"])]
   chain = [optax.clip_by_global_norm(config["clip"])] if config["clip"] else []
-  chain += decay + adam if config["decay"] == "l2" else adam + decay
+  adapt = [_precondition(config, params)]
+  chain += decay + adapt if config["decay"] == "l2" else adapt + decay
   chain += [_scale_groups(groups), optax.scale_by_learning_rate(schedule)]
   labels = tree.map_named(
     lambda name, _: "train" if group_factors(groups, name)[0] else "frozen", params

@@ -1,0 +1,59 @@
+"""Freed memory is kept for reuse, and left alone where somebody else has decided."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from tpr_jax.core import host_memory
+
+_FAULTS = """
+import resource, sys, threading
+from tpr_jax.core import host_memory
+kept = host_memory.keep_freed_memory({"JAX_PLATFORMS": "cpu"}) if sys.argv[1] else None
+
+def use():
+  for _ in range(4):
+    bytearray(100 * 2**20)  # above the 64 MB that an arena of a thread can hold
+
+def faults():
+  worker = threading.Thread(target=use)
+  worker.start()
+  worker.join()
+  return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+before = faults()
+print(kept, faults() - before)
+"""
+
+
+def faults(keep):
+  command = [sys.executable, "-c", _FAULTS, keep]
+  done = subprocess.run(command, capture_output=True, text=True, check=True)
+  kept, count = done.stdout.split()
+  return kept, int(count)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="not the GNU C library")
+def test_large_blocks_are_not_fetched_again():
+  kept, count = faults("keep")
+  assert kept == "True"
+  assert count < faults("")[1] / 20  # 100 MB are 25,600 pages of 4 kB
+
+
+@pytest.mark.parametrize(
+  "environment",
+  [
+    {"JAX_PLATFORMS": "cpu", "MALLOC_ARENA_MAX": "4"},
+    {"JAX_PLATFORMS": "cpu", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
+    {"JAX_PLATFORMS": "cuda,cpu"},
+  ],
+)
+def test_does_nothing_where_others_have_decided(environment):
+  assert host_memory.keep_freed_memory(environment) is False
+
+
+def test_platform_of_the_environment_decides():
+  assert not host_memory.accelerator_expected({"JAX_PLATFORMS": "cpu"})
+  assert host_memory.accelerator_expected({"JAX_PLATFORMS": "tpu"})

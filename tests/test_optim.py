@@ -144,6 +144,14 @@ def test_schedule_per_step():
   assert float(schedule(60)) == pytest.approx(0.0, abs=1e-6)
 
 
+def test_linear_schedule_falls_evenly_to_zero():
+  schedule = optim.make_schedule(
+    lr=2.0, steps=60, steps_per_epoch=10, **dict(SCHEDULE, kind="linear")
+  )
+  values = [float(schedule(step)) for step in (10, 20, 30, 40, 50, 60)]
+  assert values == pytest.approx([1.1, 2.0, 1.5, 1.0, 0.5, 0.0], abs=1e-6)
+
+
 def test_schedule_per_epoch_is_a_staircase():
   schedule = optim.make_schedule(
     lr=2.0, steps=60, steps_per_epoch=10, **dict(SCHEDULE, per="epoch")
@@ -163,7 +171,7 @@ def test_schedule_per_epoch_is_a_staircase():
     (dict(groups=(("decodr/", 5.0, 1.0),)), "'decodr/' matches no parameter"),
     (dict(muon="bias$"), "optim.muon='bias\\$' matches the name of no matrix"),
     (dict(groups=(("head", 5.0),)), "is not \\(regex"),
-    (dict(schedule=dict(SCHEDULE, kind="linear")), "schedule.kind='linear'"),
+    (dict(schedule=dict(SCHEDULE, kind="steps")), "schedule.kind='steps'"),
     (dict(schedule=dict(SCHEDULE, per="day")), "schedule.per='day'"),
   ],
 )

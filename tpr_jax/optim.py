@@ -37,19 +37,21 @@ def make_schedule(
   kind: str,
   per: str,
 ) -> optax.Schedule:
-  """Linear warm-up from `warmup_from * lr`, then cosine to 0 (or constant).
+  """Linear warm-up from `warmup_from * lr`, then a cosine or a line to 0, or constant.
 
   Args:
-    steps: length of the run; the cosine ends there.
-    kind: "cosine" or "constant" (after the warm-up).
+    steps: length of the run; the decay ends there.
+    kind: "cosine", "linear" or "constant" (after the warm-up).
     per: "step": changes every iteration; "epoch": changes at the start of each epoch
       only, as IRRA's scheduler does.
 
   Raises:
     ValueError: unknown kind or per.
   """
-  if kind not in ("cosine", "constant"):
-    raise ValueError(f"optim.schedule.kind={kind!r}: expected 'cosine' or 'constant'")
+  if kind not in ("cosine", "linear", "constant"):
+    raise ValueError(
+      f"optim.schedule.kind={kind!r}: expected 'cosine', 'linear' or 'constant'"
+    )
   if per not in ("step", "epoch"):
     raise ValueError(f"optim.schedule.per={per!r}: expected 'step' or 'epoch'")
   warmup = warmup_epochs * steps_per_epoch
@@ -61,9 +63,10 @@ def make_schedule(
       position = jnp.floor(position / steps_per_epoch) * steps_per_epoch
     rise = jnp.clip(position / max(warmup, 1.0), 0.0, 1.0)
     factor = warmup_from + (1.0 - warmup_from) * rise if warmup else 1.0
-    if kind == "cosine":
+    if kind != "constant":
       done = jnp.clip((position - warmup) / max(total - warmup, 1.0), 0.0, 1.0)
-      decayed = 0.5 * (1.0 + jnp.cos(math.pi * done))
+      cosine = kind == "cosine"
+      decayed = 0.5 * (1.0 + jnp.cos(math.pi * done)) if cosine else 1.0 - done
       factor = jnp.where(position < warmup, factor, decayed)
     return lr * factor
 

@@ -42,7 +42,7 @@ _LARGE = dict(
 # its tower is shallow; half of CFAM's parts, for the matcher's 3B pairs are a third.
 _TINY = dict(
   image_size=(96, 40),
-  patch=(12, 8),
+  patch=(8, 8),
   vision_width=96,
   vision_layers=3,
   vision_heads=2,

@@ -1,11 +1,8 @@
 """One experiment: everything that a config names, built once and put together."""
 
 import pathlib
-import platform
-import sys
 import time
 from collections.abc import Collection, Mapping
-from importlib import metadata
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +13,7 @@ from ml_collections import ConfigDict
 
 from tpr_jax import checkpoints as ckpt
 from tpr_jax import config as configs
-from tpr_jax import evaluate, objectives, optim, train
+from tpr_jax import evaluate, objectives, optim, run_folder, train
 from tpr_jax.core import sharding, tree
 from tpr_jax.data import build as data_build
 from tpr_jax.data import pipeline, tokenizer, transforms
@@ -24,13 +21,8 @@ from tpr_jax.data.record import Dataset
 from tpr_jax.metrics import msd
 from tpr_jax.models import build as model_build
 from tpr_jax.report import report, tables
+from tpr_jax.run_folder import RunError, RunFolder
 from tpr_jax.run_log import RunLog, duration
-
-_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-
-
-class RunError(Exception):
-  """A run folder cannot be used as asked: says what it holds and what to do."""
 
 
 class Experiment:
@@ -44,6 +36,7 @@ class Experiment:
   def __init__(self, config: ConfigDict, folder: pathlib.Path):
     self.config, self.folder = config, folder
     self.active = jax.process_index() == 0
+    self.files = RunFolder(folder, self.active)
     with configs.errors():
       self.mesh = sharding.make_mesh(config.mesh)
     self.tokenizer = tokenizer.build(config.text.tokenizer)
@@ -129,7 +122,7 @@ class Experiment:
   def train(self) -> None:
     """Trains (or resumes), then evaluates the selected checkpoint and reports."""
     config, started = self.config, time.time()
-    self._check_folder()
+    self.files.check(config)
     with configs.errors():
       self._check_config()
       train_set, val_set = self.training_data()
@@ -138,20 +131,27 @@ class Experiment:
     state, state_sh = train.init_state(
       parts.init_fn, parts.tx, self.mesh, config.shardings, config.seed
     )
-    self._claim_folder()
+    self.files.claim(config)
     saved = ckpt.Checkpoints(
       self.folder / "checkpoints",
       keep_last=config.train.keep_last,
       keep_best=config.train.keep_best,
     )
-    run = self._run_record(parts.shapes, len(train_set.identities), started)
+    run = self.files.record(
+      seed=config.seed,
+      parameters=tree.count(parts.shapes),
+      num_classes=len(train_set.identities),
+      started=started,
+    )
     if saved.latest() is not None:
       state, meta = saved.restore(
         saved.latest(), ckpt.abstract(state, state_sh), parts.batches
       )
       self.say(f"Resuming after step {meta['step']} of {parts.steps}.")
-      self._compare_versions(meta["versions"], run["versions"])
-    self._write_run(run)
+      changed = run_folder.changes(meta["versions"], run["versions"])
+      if changed:
+        self.say(f"Versions changed since the checkpoint: {', '.join(changed)}.")
+    self.files.write(run)
     log = RunLog(
       self.folder,
       first_step=int(state.step),
@@ -184,7 +184,7 @@ class Experiment:
       saved.close()
       run["broken_images"] = dict(parts.batches.broken)
       run["seconds"]["train"] = run["seconds"].get("train", 0) + time.time() - started
-      self._write_run(run)
+      self.files.write(run)
     if parts.batches.broken:
       self.say(f"{len(parts.batches.broken)} pictures could not be read; see run.json.")
     self.evaluate()
@@ -279,27 +279,6 @@ class Experiment:
       random=text.mask_as_random,
     )
 
-  def _check_folder(self) -> None:
-    """The folder is free, or holds a run of this very config."""
-    there = configs.read_json(self.folder / "config.json")
-    changed = there and configs.differences(there, configs.plain(self.config))
-    if changed:
-      listed = "\n  ".join(changed)
-      raise RunError(
-        f"{self.folder} holds a run with another config (there -> asked):\n  {listed}"
-        "\nGive another folder with --run=DIR, or the same config to resume."
-      )
-
-  def _claim_folder(self) -> None:
-    """Writes config.json: not before data and model are known to be there."""
-    if self.active:
-      self.folder.mkdir(parents=True, exist_ok=True)
-      configs.write_json(self.folder / "config.json", configs.plain(self.config))
-
-  def _write_run(self, run: Mapping[str, Any]) -> None:
-    if self.active:
-      configs.write_json(self.folder / "run.json", run)
-
   def _announce(self, train_set: Dataset, val_set: Dataset | None) -> None:
     for dataset in filter(None, (train_set, val_set)):
       captions = sum(len(record.captions) for record in dataset.records)
@@ -308,34 +287,12 @@ class Experiment:
         f" {captions:,} captions, {len(dataset.identities):,} identities"
       )
 
-  def _run_record(self, shapes: Any, num_classes: int, started: float) -> dict:
-    run = configs.read_json(self.folder / "run.json")
-    versions = {"python": platform.python_version()}
-    versions |= {name: metadata.version(name) for name in _LIBRARIES}
-    run.update(
-      command=" ".join([pathlib.Path(sys.executable).name, "-m tpr_jax.main"])
-      + "".join(f" {argument}" for argument in sys.argv[1:]),
-      seed=self.config.seed,
-      versions=versions,
-      devices=[f"{d.platform}:{d.device_kind}" for d in jax.devices()],
-      parameters=tree.count(shapes),
-      num_classes=num_classes,
-    )
-    run.setdefault("started", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)))
-    run.setdefault("seconds", {})
-    return run
-
-  def _compare_versions(self, old: Mapping[str, str], new: Mapping[str, str]) -> None:
-    changed = [f"{k} {old.get(k)} -> {v}" for k, v in new.items() if old.get(k) != v]
-    if changed:
-      self.say(f"Versions changed since the checkpoint: {', '.join(changed)}.")
-
   # --- evaluation ---------------------------------------------------------------
 
   def evaluate(self) -> None:
     """Scores every entry of `config.evals` with the selected checkpoint; reports."""
     started = time.time()
-    run = configs.read_json(self.folder / "run.json")
+    run = self.files.read()
     if "num_classes" not in run:
       raise RunError(f"{self.folder} has no run.json: has this run been trained?")
     saved = ckpt.Checkpoints(self.folder / "checkpoints", read_only=True)
@@ -382,7 +339,7 @@ class Experiment:
     if not self.active:
       return
     configs.write_json(self.folder / "results.json", results)
-    self._write_run(run)
+    self.files.write(run)
     self.say("\n" + tables.results_table(results))
     self.report(datasets)
 

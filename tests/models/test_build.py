@@ -167,7 +167,7 @@ def test_outputs_are_those_of_the_contract():
     text=(2, 96),
     image_feature=(2, 96),
     text_feature=(2, 96),
-    image_tokens=(2, 41, 96),
+    image_tokens=(2, 61, 96),
     text_tokens=(2, 20, 96),
     text_mask=(2, 20),
     image_parts=(2, 8, 96),

@@ -39,7 +39,7 @@ _LARGE = dict(
   joint_dim=768,
 )
 # From scratch on two CPU cores: the text is long (up to 150 tokens) and costs most, so
-# its tower is shallow; half of CFAM's parts, for the matcher's 3B pairs are a third.
+# its tower is shallow; a quarter of CFAM's parts, for the matcher sees 3B pairs.
 _TINY = dict(
   image_size=(96, 40),
   patch=(8, 8),
@@ -51,7 +51,7 @@ _TINY = dict(
   text_layers=2,
   text_heads=2,
   joint_dim=96,
-  part_queries=8,
+  part_queries=4,
   part_width=96,
   part_heads=2,
   part_layers=1,

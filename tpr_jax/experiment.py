@@ -128,6 +128,7 @@ class Experiment:
       train_set, val_set = self.training_data()
       self._announce(train_set, val_set)
       parts = self._parts(train_set)
+    parts.batches.start_prefetch()
     state, state_sh = train.init_state(
       parts.init_fn, parts.tx, self.mesh, config.shardings, config.seed
     )
@@ -182,6 +183,7 @@ class Experiment:
     finally:
       log.close()
       saved.close()
+      parts.batches.close()
       run["broken_images"] = dict(parts.batches.broken)
       run["seconds"]["train"] = run["seconds"].get("train", 0) + time.time() - started
       self.files.write(run)

@@ -4,6 +4,7 @@ import collections
 import json
 import pickle
 import threading
+import time
 
 import grain
 import numpy as np
@@ -341,6 +342,43 @@ def test_cache_keeps_to_its_budget_and_loads_once(people):
   pictures[0][:] = 9
   assert (kept == 0).all() and not kept.flags.writeable
   assert len(pickle.loads(pickle.dumps(cache))) == 0
+
+
+def test_cache_fills_ahead_of_training(people):
+  """Before any batch is asked for, and past the few that are kept ready."""
+  loads, done = collections.Counter(), threading.Event()
+
+  def load(record, size):
+    loads[record.image] += 1
+    if len(loads) == 400:
+      done.set()
+    return Pictures(broken=(7, 350))(record, size)
+
+  data = dataset(count=400, load=load)
+  iterator = iterate(people, data, cache_mb=4, prefetch=1)
+  iterator.start_prefetch()
+  assert done.wait(60), f"{len(loads)} of 400 pictures loaded"
+  filled = take(iterator, 80)
+  iterator.close()
+  plain = iterate(people, dataset(count=400, broken=(7, 350)))
+  assert_same(filled, take(plain, 80))
+  assert iterator.broken == plain.broken and iterator.broken
+
+
+def test_closing_stops_the_filling_of_the_cache(people):
+  loads = collections.Counter()
+
+  def load(record, size):
+    time.sleep(0.002)
+    loads[record.image] += 1
+    return Pictures()(record, size)
+
+  iterator = iterate(people, dataset(count=5_000, load=load), cache_mb=64)
+  next(iterator)
+  iterator.close()
+  seen = loads.total()
+  time.sleep(0.2)
+  assert loads.total() <= seen + 2 < 5_000  # Grain's threads finish what they began
 
 
 # ---- arguments

@@ -6,7 +6,9 @@ tail with the numbers of (seed, position). A picture that cannot be read is repl
 another example, drawn from the numbers of the same position.
 """
 
+import contextlib
 import threading
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -23,11 +25,12 @@ class PictureCache:
 
   A full cache stays as it is: training meets every picture once an epoch, so the
   oldest picture is exactly the one that is needed next. Pictures are handed out
-  read-only. Safe between threads; a copy in another process starts empty.
+  read-only. Safe between threads; a copy in another process starts empty. `full`: a
+  picture has found no room.
   """
 
   def __init__(self, megabytes: float):
-    self._free, self._budget = int(megabytes * 2**20), megabytes
+    self._free, self._budget, self.full = int(megabytes * 2**20), megabytes, False
     self._lock, self._pictures = threading.Lock(), {}
 
   def __len__(self) -> int:
@@ -38,7 +41,8 @@ class PictureCache:
 
   def put(self, key: int, picture: np.ndarray) -> None:
     with self._lock:
-      if key in self._pictures or picture.nbytes > self._free:
+      self.full = self.full or picture.nbytes > self._free
+      if key in self._pictures or self.full:
         return
       picture = np.array(picture)  # our own copy: a view would keep its whole base
       picture.flags.writeable = False
@@ -89,6 +93,9 @@ class Examples:
     # Half the memory, here and in every worker; rows become int32 one by one.
     self._tokens = tokens.astype(np.uint16) if tokenizer.vocab_size <= 2**16 else tokens
 
+  def __len__(self) -> int:
+    return len(self._record)
+
   def __call__(self, position: int) -> dict:
     index, image, problems = self._readable(position)
     at = int(self._record[index])
@@ -108,6 +115,19 @@ class Examples:
       "replaced": np.int32(problems[0][0] if problems else -1),
       PROBLEMS: problems,
     }
+
+  def fill_cache(self, positions: Iterable[int], stop: threading.Event) -> None:
+    """Loads the pictures of these positions until the cache is full or `stop` is set.
+
+    What training shows does not change: pictures come from the cache or not, and one
+    that cannot be read is met again, replaced and reported there.
+    """
+    for position in positions:
+      if self._cache is None or self._cache.full or stop.is_set():
+        return
+      at = int(self._record[self._order(position)])
+      with contextlib.suppress(ImageError):
+        load_picture(self._dataset, at, self._head, self._size, self._cache)
 
   def _cut(self, text: np.ndarray, position: int) -> np.ndarray:
     """The text without the padding that its bucket spares; never without tokens."""

@@ -13,6 +13,7 @@ once; there a broken picture is a row that is not valid.
 
 import dataclasses
 import logging
+import threading
 from collections.abc import Sequence
 
 import grain
@@ -75,6 +76,12 @@ class _Reader:
   prefetch: int
   workers: int
 
+  def fill_cache(self, start: int, stop: threading.Event) -> None:
+    """Loads the pictures of one epoch from a step on (Examples.fill_cache)."""
+    share = _Share(self.batch, self.rows, self.first, start)
+    epoch = len(self.examples) * self.rows // self.batch
+    self.examples.fill_cache(map(share, range(epoch)), stop)
+
   def __call__(self, start: int) -> grain.DatasetIterator:
     left = _ENDLESS if self.steps is None else max(0, self.steps - start)
     share = _Share(self.batch, self.rows, self.first, start)
@@ -108,6 +115,7 @@ class TrainIterator(grain.DatasetIterator):
     super().__init__()
     self._dataset, self._read, self._steps = dataset, read, steps
     self._identity, self._step, self._inner = identity, 0, None
+    self._filler, self._closing = None, threading.Event()
     self.examples, self.captions = examples, captions
     self.broken: dict[str, str] = {}
     self.replaced = 0
@@ -147,12 +155,23 @@ class TrainIterator(grain.DatasetIterator):
     self._step = state["step"]
 
   def start_prefetch(self) -> None:
+    """Starts reading, and filling the cache: call it before the first step compiles,
+    which takes a core for as long as thousands of pictures take another."""
     if self._inner is None:
       self._inner = self._read(self._step)
       self._inner.start_prefetch()
+    in_process = self._read.threads and not self._read.workers  # they have own caches
+    if self._filler is None and in_process:
+      self._filler = threading.Thread(
+        target=self._read.fill_cache, args=(self._step, self._closing), daemon=True
+      )
+      self._filler.start()
 
   def close(self) -> None:
     self._stop()
+    if self._filler is not None:
+      self._closing.set()
+      self._filler.join()
     super().close()
 
   def _stop(self) -> None:

@@ -12,6 +12,7 @@ LAYER = dict(
   models=2,
   data=2,
   config=2,
+  convert=3,
   objectives=3,
   optim=3,
   checkpoints=3,

@@ -377,8 +377,8 @@ def test_closing_stops_the_filling_of_the_cache(people):
   next(iterator)
   iterator.close()
   seen = loads.total()
-  time.sleep(0.2)
-  assert loads.total() <= seen + 2 < 5_000  # Grain's threads finish what they began
+  time.sleep(0.5)  # room for some 200 more
+  assert loads.total() <= seen + 4 * 8  # Grain's threads finish the batches they began
 
 
 # ---- arguments

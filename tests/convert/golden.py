@@ -5,6 +5,7 @@ import pathlib
 import jax
 import numpy as np
 
+from tests.models.clip_weights import from_hugging_face
 from tpr_jax.models import build
 
 PATH = pathlib.Path(__file__).parent.parent / "models" / "golden" / "clip_tiny.npz"
@@ -88,8 +89,6 @@ def check_outputs(params: dict) -> None:
 
 def check_params(params: dict, *, atol: float = 0.0) -> None:
   """Leaf for leaf the parameters that the golden weights make."""
-  from tests.models.clip_weights import from_hugging_face
-
   expected = from_hugging_face(load()[0], layers=2)["params"]
   assert jax.tree.structure(params) == jax.tree.structure(expected)
   for ours, theirs in zip(

@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from tpr_jax.models.variants import VARIANTS
+from tpr_jax.models.variants import OF_WEIGHTS, VARIANTS
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
@@ -64,13 +64,20 @@ def _convert(key: str, text: str, default: Any) -> Any:
 
 def model(variant: str) -> ConfigDict:
   """Every size of a variant (models/variants.py) as a field; dtype "auto": bfloat16
-  compute on accelerators, float32 on CPU; parameters are float32 always."""
+  compute on accelerators, float32 on CPU; parameters are float32 always.
+
+  init_from: pretrained weights of the towers (tpr_jax/convert/files.py says which kinds
+  of place); init_allow: regexes of leaves of theirs that may be left unused. What the
+  weights were trained with (activation, pixel mean, ...) is theirs unless given."""
   if variant not in VARIANTS:
     raise ValueError(
       f"config: unknown variant {variant!r}.{nearest(variant, VARIANTS)}"
     )
   fields = dict(VARIANTS[variant], dtype="auto")
   fields["stride"] = fields["patch"]
+  for name in OF_WEIGHTS:
+    fields[name] = placeholder(type(fields[name]))
+  fields.update(init_from="", init_allow=())
   for elsewhere in ("text_length", "learn_scale", "initial_scale"):
     del fields[elsewhere]  # config.text.length, config.objective
   return ConfigDict(fields)

@@ -15,6 +15,8 @@ from tpr_jax import experiment, objectives, optim
 from tpr_jax.core import tree
 from tpr_jax.data import build as data_build
 from tpr_jax.data import published, transforms
+from tpr_jax.initial import Initial
+from tpr_jax.models import build
 from tpr_jax.models.variants import VARIANTS
 
 FILES = sorted(
@@ -58,6 +60,8 @@ def parts(value, num_classes=50, **losses):
   words = SimpleNamespace(vocab_size=vocab, end_id=vocab - 1)
   made = experiment.Experiment.__new__(experiment.Experiment)
   made.config, made.tokenizer = config, words
+  made.initial = Initial("", (), {})
+  made.fields = made._fields()
   model = made.model(num_classes)
   return made, jax.eval_shape(made._init_fn(model), jax.random.key(0))
 
@@ -163,6 +167,7 @@ def test_the_recipe_has_the_numbers_of_the_paper_and_of_irra(value):
   assert (m.part_queries, m.part_width, m.part_layers, m.part_heads) == (16, 512, 2, 8)
   assert (m.matcher_layers, m.matcher_heads, m.dtype) == (2, 8, "auto")
   assert tuple(m.image_size) == (384, 128) and tuple(m.stride) == (16, 16)
+  m = SimpleNamespace(**build.settings(parts(value)[0].fields))  # without weights
   assert m.activation == "quick_gelu" and m.epsilon == 1e-5
   assert tuple(m.pixel_mean) == (0.48145466, 0.4578275, 0.40821073)
   assert tuple(m.pixel_std) == (0.26862954, 0.26130258, 0.27577711)

@@ -29,6 +29,17 @@ class CheckpointError(Exception):
   """A checkpoint cannot be found or does not fit the model it is restored into."""
 
 
+def any_saved(folder: str | pathlib.Path) -> bool:
+  """Whether the folder exists and holds a checkpoint."""
+  if not pathlib.Path(folder).is_dir():
+    return False
+  saved = Checkpoints(folder, read_only=True)
+  try:
+    return saved.latest() is not None
+  finally:
+    saved.close()
+
+
 class Checkpoints:
   """The checkpoints in one folder.
 

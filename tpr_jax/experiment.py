@@ -18,6 +18,7 @@ from tpr_jax.core import sharding, tree
 from tpr_jax.data import build as data_build
 from tpr_jax.data import pipeline, tokenizer, transforms
 from tpr_jax.data.record import Dataset
+from tpr_jax.initial import Initial
 from tpr_jax.metrics import msd
 from tpr_jax.models import build as model_build
 from tpr_jax.report import report, tables
@@ -39,7 +40,17 @@ class Experiment:
     self.files = RunFolder(folder, self.active)
     with configs.errors():
       self.mesh = sharding.make_mesh(config.mesh)
-    self.tokenizer = tokenizer.build(config.text.tokenizer)
+    self.initial = Initial(
+      config.model.init_from,
+      config.model.init_allow,
+      self.files.read().get("weights", {}),
+    )
+    with configs.errors():
+      self.fields = self._fields()
+    words = config.text.tokenizer
+    if words == "auto":
+      words = self.initial.tokenizer() or "instant"
+    self.tokenizer = tokenizer.build(words)
     self._encoder: evaluate.Encoder | None = None
 
   # --- data ---------------------------------------------------------------------
@@ -68,24 +79,30 @@ class Experiment:
 
   # --- model --------------------------------------------------------------------
 
-  def model(self, num_classes: int, heads: Collection[str] | None = None) -> Any:
-    """The Flax module with the heads that the active losses need (or those given)."""
-    config = self.config
-    fields = config.model.to_dict()
+  def _fields(self) -> dict[str, Any]:
+    """Fields of the model (models/build.py), with those that its weights decide."""
+    fields, objective = self.config.model.to_dict(), self.config.objective
+    del fields["init_from"], fields["init_allow"]
     if fields["dtype"] == "auto":
       cpu = jax.default_backend() == "cpu"
       fields["dtype"] = "float32" if cpu else "bfloat16"
-    objective = config.objective
+    return dict(
+      fields | self.initial.settings(fields),
+      text_length=self.config.text.length,
+      learn_scale=objective.learn_temperature,
+      initial_scale=1.0 / objective.temperature,
+    )
+
+  def model(self, num_classes: int, heads: Collection[str] | None = None) -> Any:
+    """The Flax module with the heads that the active losses need (or those given)."""
+    config = self.config
+    if heads is None:
+      heads = objectives.heads(config.losses, config.objective)
     return model_build.build(
-      dict(
-        fields,
-        text_length=config.text.length,
-        learn_scale=objective.learn_temperature,
-        initial_scale=1.0 / objective.temperature,
-      ),
+      self.fields,
       vocab_size=self.tokenizer.vocab_size,
       num_classes=num_classes,
-      heads=objectives.heads(config.losses, objective) if heads is None else heads,
+      heads=heads,
     )
 
   def _init_fn(self, model: Any) -> Any:
@@ -132,6 +149,12 @@ class Experiment:
     state, state_sh = train.init_state(
       parts.init_fn, parts.tx, self.mesh, config.shardings, config.seed
     )
+    if config.model.init_from and not ckpt.any_saved(self.folder / "checkpoints"):
+      params = self.initial.apply(
+        state.params, state_sh.params, self.fields, self.tokenizer.vocab_size
+      )
+      state = state.replace(params=params)
+      self.say("\n".join(self.initial.lines()))
     self.files.claim(config)
     saved = ckpt.Checkpoints(
       self.folder / "checkpoints",
@@ -143,6 +166,7 @@ class Experiment:
       parameters=tree.count(parts.shapes),
       num_classes=len(train_set.identities),
       started=started,
+      weights=self.initial.record(),
     )
     if saved.latest() is not None:
       state, meta = saved.restore(

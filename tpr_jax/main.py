@@ -133,10 +133,16 @@ def _known_errors() -> tuple[type[Exception], ...]:
   found = [configs.ConfigError, DatasetError, ImageError, PipeError, TokenizerError]
   if "tpr_jax.experiment" in sys.modules:
     from tpr_jax import checkpoints, evaluate, experiment, train
+    from tpr_jax.convert.source import ConvertError
     from tpr_jax.report.files import ReportError
 
     found += [checkpoints.CheckpointError, experiment.RunError, ReportError]
-    found += [evaluate.EvaluationError, train.NonFiniteLoss, train.Interrupted]
+    found += [
+      ConvertError,
+      evaluate.EvaluationError,
+      train.NonFiniteLoss,
+      train.Interrupted,
+    ]
   return tuple(found)
 
 

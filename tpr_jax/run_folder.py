@@ -57,7 +57,13 @@ class RunFolder:
       configs.write_json(self.folder / "run.json", run)
 
   def record(
-    self, *, seed: int, parameters: int, num_classes: int, started: float
+    self,
+    *,
+    seed: int,
+    parameters: int,
+    num_classes: int,
+    started: float,
+    weights: Mapping[str, Any],
   ) -> dict[str, Any]:
     """What run.json says, brought up to date; `started` in seconds since 1970."""
     run = self.read()
@@ -70,6 +76,7 @@ class RunFolder:
       devices=[f"{d.platform}:{d.device_kind}" for d in jax.devices()],
       parameters=parameters,
       num_classes=num_classes,
+      weights=weights,
     )
     run.setdefault("started", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)))
     run.setdefault("seconds", {})

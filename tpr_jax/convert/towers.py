@@ -11,9 +11,8 @@ from tpr_jax.convert import layouts
 from tpr_jax.convert.source import ConvertError, Source
 from tpr_jax.models import position
 from tpr_jax.models.layers import patches
-from tpr_jax.models.variants import VARIANTS
+from tpr_jax.models.variants import OF_WEIGHTS, VARIANTS
 
-TRAVELLING = ("activation", "epsilon", "pixel_mean", "pixel_std")
 _SHOWN = 6  # problems that an error lists; the others are counted
 _IMAGE_TABLE, _TEXT_TABLE = "visual/position_embedding", "text/position_embedding"
 _VOCABULARY = " (rows are the vocabulary: use the tokenizer of these weights)"
@@ -120,7 +119,7 @@ def towers(
     ConvertError: an unknown activation; or all that is missing, extra or of a wrong
       shape, at once.
   """
-  known = {k: source.settings[k] for k in TRAVELLING if k in source.settings}
+  known = {k: source.settings[k] for k in OF_WEIGHTS if k in source.settings}
   if activation is not None:
     known["activation"] = activation
   if "activation" not in known:

@@ -11,7 +11,7 @@ from tpr_jax.models.granularity import GranularityDecoder
 from tpr_jax.models.identity import FusedIdentity, SharedIdentity
 from tpr_jax.models.layers.mlp import ACTIVATIONS
 from tpr_jax.models.matcher import Matcher
-from tpr_jax.models.variants import VARIANTS
+from tpr_jax.models.variants import OF_WEIGHTS, VARIANTS
 
 HEADS = ("parts", "matcher", "identity_fused", "identity_shared")
 DTYPES = ("float32", "bfloat16")
@@ -38,7 +38,8 @@ def settings(model_config: Mapping[str, Any]) -> dict[str, Any]:
   """The variant's numbers with the overrides of `model_config` in their place.
 
   Args:
-    model_config: `variant` (default "B/16") and any field of `VARIANTS`.
+    model_config: `variant` (default "B/16") and any field of `VARIANTS`; None for a
+      field of `OF_WEIGHTS` leaves the variant's value.
 
   Returns:
     All fields; sizes as (height, width) tuples, `stride` filled in.
@@ -54,7 +55,8 @@ def settings(model_config: Mapping[str, Any]) -> dict[str, Any]:
   for name, value in overrides.items():
     if name not in fields:
       raise ValueError(_nearest("field", name, [*fields, "variant"]))
-    fields[name] = value
+    if value is not None or name not in OF_WEIGHTS:
+      fields[name] = value
   if fields["stride"] is None:
     fields["stride"] = fields["patch"]
   for name in ("image_size", "patch", "stride"):

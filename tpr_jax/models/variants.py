@@ -59,6 +59,10 @@ _TINY = dict(
   matcher_layers=1,
 )
 
+# Fields that pretrained weights bring along: None in a config asks for theirs, and for
+# the variant's where there are no weights.
+OF_WEIGHTS = ("activation", "epsilon", "pixel_mean", "pixel_std")
+
 # Every variant has the same keys: the fields that a config may override.
 VARIANTS: dict[str, dict[str, Any]] = {
   "B/16": {**_COMMON, **_BASE, "patch": (16, 16)},

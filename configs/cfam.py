@@ -139,7 +139,7 @@ def _embedded(c):
   # Coarse texts cost a third of fine ones and teach the colours and garments first.
   c.text.buckets, c.text.short_first = (40,), 200
   c.objective.temperature = 0.05
-  c.train.steps, c.train.eval_every, c.train.log_every = 1000, 1.0, 50
+  c.train.steps, c.train.eval_every, c.train.log_every = 900, 1.0, 50
   c.optim.schedule.kind, c.optim.schedule.warmup_epochs = "linear", 0.2
   # Other people than those of seed 0: the recipe was chosen on validation people alone.
   # Their pairs are right even where a control trains on wrong ones (pair_noise).

@@ -39,7 +39,7 @@ def active(losses: Mapping[str, float]) -> dict[str, float]:
 
 
 def heads(losses: Mapping[str, float], objective: Mapping[str, Any]) -> frozenset[str]:
-  """Names of the model's heads that the active losses need (models/cfam.py)."""
+  """Names of the model's heads that the active losses need (models/dual_encoder.py)."""
   names = active(losses)
   found = set()
   if "sdm_local" in names or "matching" in names:
@@ -88,7 +88,7 @@ def make_loss_fn(
   """loss_fn(params, batch, key) -> (scalar, {name of the loss: unweighted scalar}).
 
   Args:
-    model: a `models/cfam.py` module with the heads of `heads(losses, objective)`.
+    model: a `models/dual_encoder.py` module with the heads of `heads(losses, objective)`.
     objective: temperature, learn_temperature, soft_labels, negatives, exclude,
       identity (configs/cfam.py says what each does).
     masking: text augmentation: the keyword arguments of `losses/mlm.mask_tokens`;

@@ -169,7 +169,7 @@ def test_export_takes_a_learnt_scale_and_leaves_heads(openai):
 
 def test_exports_that_cannot_be(openai):
   params, _ = convert(source(openai))
-  with pytest.raises(ConvertError, match=r"block_2.*expected those of CFAM"):
+  with pytest.raises(ConvertError, match=r"block_2.*expected two towers"):
     towers.to_openai(params, golden.fields(text_layers=3))
   with pytest.raises(ConvertError, match="text/position_embedding has shape"):
     towers.to_huggingface(params, golden.fields(text_length=13))

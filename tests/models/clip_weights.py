@@ -37,7 +37,7 @@ def _blocks(weights: Mapping[str, np.ndarray], tower: str, layers: int) -> dict:
 
 
 def from_hugging_face(weights: Mapping[str, np.ndarray], layers: int) -> dict[str, Any]:
-  """Parameters of `CFAM` without heads; both towers have `layers` layers."""
+  """Parameters of `DualEncoder` without heads; both towers have `layers` layers."""
   vision, text = "vision_model", "text_model"
   patches = weights[f"{vision}.embeddings.patch_embedding.weight"]  # [D, 3, h, w]
   visual = dict(

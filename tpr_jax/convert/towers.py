@@ -99,7 +99,7 @@ def towers(
   grid: tuple[int, int] | None = None,
   allow: Sequence[str] = (),
 ) -> tuple[dict[str, Any], Report]:
-  """The parameters of `CFAM` without heads, for a model with these fields.
+  """The parameters of `DualEncoder` without heads, for a model with these fields.
 
   Args:
     source: what `files.read` returned.
@@ -350,7 +350,7 @@ def _leaf(params: Mapping[str, Any], name: str) -> Any:
   for key in name.split("/"):
     if key not in at:
       raise ConvertError(
-        f"parameters have no {name}; expected those of CFAM: visual and text"
+        f"parameters have no {name}; expected two towers: visual and text"
       )
     at = at[key]
   return at

@@ -9,7 +9,7 @@ Batch (numpy from the pipeline, one process's rows; global `jax.Array` in the st
   replaced  int32 [B] -1, or the index of a record whose picture could not be read
             and that this example stands in for
 
-Model outputs (`models/cfam.py`), D = joint dimension, K queries of width W:
+Model outputs (`models/dual_encoder.py`), D = joint dimension, K queries of width W:
   image, text              float32 [B, D] unit rows (class token; end-of-text token)
   image_feature, text_feature  float32 [B, D] the same before division by the length
   image_tokens             [B, T, D] the whole projected sequence

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tpr_jax.models.cfam import CFAM
+from tpr_jax.models.dual_encoder import DualEncoder
 from tpr_jax.models.clip_text import TextTower
 from tpr_jax.models.clip_vision import VisionTower
 from tpr_jax.models.granularity import GranularityDecoder
@@ -80,7 +80,7 @@ def build(
   vocab_size: int,
   num_classes: int | None = None,
   heads: Iterable[str] = (),
-) -> CFAM:
+) -> DualEncoder:
   """The model that a config describes; parameters come from its `init`.
 
   Args:
@@ -107,7 +107,7 @@ def build(
     for name in ("joint_dim", "activation", "epsilon", "drop_path", "remat", "dtype")
   }
   dtype = f["dtype"]
-  return CFAM(
+  return DualEncoder(
     visual=VisionTower(
       **{k: f[k] for k in ("image_size", "patch", "stride", "pixel_mean", "pixel_std")},
       **{k: f[f"vision_{k}"] for k in ("width", "layers", "heads")},

@@ -1,4 +1,4 @@
-"""CFAM: CLIP's two towers and the heads that train them; UFineBench (CVPR 2024).
+"""CLIP's two towers, and the heads with which CFAM and IRRA train them.
 
 At test time the towers alone remain: cosine of the two global features. Heads that are
 None have no parameters, so that an ablation row carries nothing it does not use.
@@ -21,7 +21,7 @@ from tpr_jax.models.matcher import Matcher
 MAX_SCALE = 100.0  # CLIP's limit of a learnt logit scale
 
 
-class CFAM(nn.Module):
+class DualEncoder(nn.Module):
   """Two towers, and up to four heads (parameter collections carry the field names)."""
 
   visual: VisionTower

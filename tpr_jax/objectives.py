@@ -88,7 +88,7 @@ def make_loss_fn(
   """loss_fn(params, batch, key) -> (scalar, {name of the loss: unweighted scalar}).
 
   Args:
-    model: a `models/dual_encoder.py` module with the heads of `heads(losses, objective)`.
+    model: a `DualEncoder` with the heads of `heads(losses, objective)`.
     objective: temperature, learn_temperature, soft_labels, negatives, exclude,
       identity (configs/cfam.py says what each does).
     masking: text augmentation: the keyword arguments of `losses/mlm.mask_tokens`;

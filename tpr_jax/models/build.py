@@ -4,9 +4,9 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tpr_jax.models.dual_encoder import DualEncoder
 from tpr_jax.models.clip_text import TextTower
 from tpr_jax.models.clip_vision import VisionTower
+from tpr_jax.models.dual_encoder import DualEncoder
 from tpr_jax.models.granularity import GranularityDecoder
 from tpr_jax.models.identity import FusedIdentity, SharedIdentity
 from tpr_jax.models.layers.mlp import ACTIVATIONS

@@ -20,7 +20,9 @@ from tpr_jax.models import build
 from tpr_jax.models.variants import VARIANTS
 
 FILES = sorted(
-  path.stem for path in configs.shipped_folder().glob("*.py") if path.stem != "common"
+  path.stem
+  for path in configs.shipped_folder().glob("*.py")
+  if path.stem not in configs.FRAGMENTS
 )
 RECIPES = [f"cfam:{name}" for name in ("cuhk_pedes", "icfg_pedes", "rstpreid")]
 RECIPES.append("cfam:ufine6926")
@@ -67,7 +69,7 @@ def parts(value, num_classes=50, **losses):
 
 
 def test_the_files_are_found():
-  assert "cfam" in FILES
+  assert {"cfam", "irra", "clip"} <= set(FILES)
   assert len(ALL) >= 1 + len(module("cfam").NAMES) * (2 + len(VARIANTS))
 
 
@@ -152,7 +154,7 @@ def test_the_recipe_has_the_numbers_of_the_paper_and_of_irra(value):
     0.15, 0.8, 0.1
   )  # fmt: skip
   assert dict(c.losses) == dict(
-    infonce=0.0, sdm=1.0, sdm_local=1.0, matching=1.0, identity=1.0
+    infonce=0.0, sdm=1.0, sdm_local=1.0, matching=1.0, identity=1.0, mlm=0.0
   )
   assert dict(c.objective) == dict(
     temperature=0.02,
@@ -161,6 +163,7 @@ def test_the_recipe_has_the_numbers_of_the_paper_and_of_irra(value):
     negatives="local",
     exclude="identity",
     identity="fused",
+    mlm_share=0.15,
   )
   assert c.eval.msd_variant == "paper"
   m = c.model
@@ -197,6 +200,52 @@ def test_learning_rates_and_decay_of_each_kind_of_parameter():
   assert len(seen) == 4
 
 
+def test_irra_groups_and_schedule_are_those_of_the_released_code():
+  made, shapes = parts("irra:cuhk_pedes")
+  c = made.config.optim
+  assert set(shapes) == {"visual", "text", "identity_shared", "mlm"}
+  expected = {
+    "visual/blocks/block_0/attn/qkv/kernel": (1, 1),
+    "visual/blocks/block_0/attn/qkv/bias": (2, 0),
+    "visual/class_embedding": (1, 1),
+    "text/token_embedding": (1, 1),
+    "text/ln_final/scale": (1, 1),
+    "text/ln_final/bias": (2, 0),
+    "identity_shared/classifier/kernel": (5, 1),
+    "identity_shared/classifier/bias": (5, 0),
+    "mlm/cross_attn/q/kernel": (5, 1),
+    "mlm/cross_attn/q/bias": (2, 0),
+    "mlm/blocks/block_3/mlp/fc/kernel": (5, 1),
+    "mlm/blocks/block_3/ln_1/scale": (5, 1),
+    "mlm/blocks/block_3/ln_1/bias": (2, 0),
+    "mlm/ln_text/scale": (1, 1),
+    "mlm/ln_text/bias": (2, 0),
+    "mlm/ln_post/scale": (1, 1),
+    "mlm/head/words/kernel": (5, 1),
+    "mlm/head/ln/scale": (5, 1),
+    "mlm/head/words/bias": (5, 0),
+  }
+  names = tree.names(shapes)
+  assert set(expected) <= set(names)
+  for name, factors in expected.items():
+    assert optim.group_factors(c.groups, name) == factors, name
+  assert {optim.group_factors(c.groups, name) for name in names} == {
+    (1, 1), (2, 0), (5, 1), (5, 0)
+  }  # fmt: skip
+  assert dict(c.schedule) == dict(
+    kind="cosine", per="epoch", warmup_epochs=5.0, warmup_from=0.1
+  )
+  assert (made.config.text.length, made.config.text.mask_share) == (77, 0.0)
+  model = build.settings(made.fields)
+  assert (model["mlm_layers"], model["mlm_heads"]) == (4, 8)
+
+
+def test_the_clip_baseline_has_the_towers_alone():
+  made, shapes = parts("clip:cuhk_pedes")
+  assert set(shapes) == {"visual", "text"}
+  assert objectives.active(made.config.losses) == {"infonce": 1.0}
+
+
 # ---- the ablation, as the config's own text gives it
 
 
@@ -205,12 +254,36 @@ def ablation():
   rows, row = {}, None
   text = module("cfam").__doc__.partition("The ablation")[2]
   for line in text.splitlines()[1:]:
-    start = re.match(r"  (\S.*?)  +(--config|the default)", line)
+    start = re.match(r"  \d (\S.*?) +(--config|the default)", line)
     if start:
       row = rows.setdefault(start.group(1), {})
     for field, value in re.findall(r"--config\.losses\.(\w+)=(\d+)", line):
       row[field] = float(value)
   return rows
+
+
+@pytest.mark.parametrize("name", ["rendered", "cuhk_pedes"])
+@pytest.mark.parametrize("number", range(5))
+def test_the_rows_of_the_ablation_have_numbers(name, number):
+  by_number = get(f"cfam:{name},ablation={number}").losses
+  by_overrides = get(f"cfam:{name}").losses.copy_and_resolve_references().unlock()
+  by_overrides.update(list(ablation().values())[number])
+  assert by_number.to_dict() == by_overrides.to_dict()
+
+
+@pytest.mark.parametrize("texts", ["fine", "medium", "coarse"])
+@pytest.mark.parametrize("file", ["cfam", "irra", "clip"])
+def test_training_on_texts_of_one_granularity(file, texts):
+  c = get(f"{file}:rendered,texts={texts}")
+  assert c.data.options.granularity == c.data.val_options.granularity == (texts,)
+  asked = {name: entry.options.granularity for name, entry in c.evals.items()}
+  assert asked == dict(
+    test_fine=("fine",),
+    test_medium=("medium",),
+    test_coarse=("coarse",),
+    test_mixed=("fine", "medium", "coarse"),
+  )
+  assert len({entry.options.seed for entry in c.evals.values()}) == 1
 
 
 @pytest.mark.parametrize(
@@ -234,7 +307,7 @@ def test_each_row_of_the_ablation_by_its_overrides_alone(name, row, active, head
   # Small towers start from random weights: InfoNCE stays beside every row there.
   assert set(objectives.active(config.losses)) == active | {"infonce"}
   assert set(shapes) == {"visual", "text"} | heads
-  objectives.make_loss_fn(None, config.losses, config.objective, masking={})
+  objectives.make_objective(None, config.losses, config.objective, masking={})
 
 
 def test_groups_of_heads_that_a_row_leaves_out_are_no_mistake():

@@ -19,6 +19,7 @@ LAYER = dict(
   run_folder=3,
   initial=4,
   run_log=3,
+  gradients=4,
   train=4,
   evaluate=4,
   report=5,

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 
 from tests import tiny
-from tpr_jax import objectives, train
+from tpr_jax import gradients, objectives, train
 from tpr_jax.core import sharding
 
 RULES = ((".*", "replicate"),)
@@ -13,9 +13,10 @@ RULES = ((".*", "replicate"),)
 
 def test_the_full_objective_falls_on_one_small_batch():
   module = tiny.model()
-  full = objectives.make_loss_fn(
+  objective = objectives.make_objective(
     module, tiny.LOSSES, tiny.OBJECTIVE, masking=dict(tiny.MASKING, share=0.0)
   )
+  full = gradients.make_grad_fn(objective)
   mesh = sharding.make_mesh({}, jax.devices()[:1])
   tx = optax.adam(3e-3)
   state, state_sh = train.init_state(tiny.init_fn(module), tx, mesh, RULES, seed=0)

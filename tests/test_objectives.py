@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from tests import tiny
+from tpr_jax import gradients as grad_fns
 from tpr_jax import objectives, train
 from tpr_jax.core import sharding, tree
 
@@ -16,13 +17,16 @@ ROWS = {
   "+ L_ls": dict(sdm=1.0, sdm_local=1.0),
   "+ L_m": dict(sdm=1.0, sdm_local=1.0, matching=1.0),
   "+ L_cid": dict(sdm=1.0, sdm_local=1.0, matching=1.0, identity=1.0),
+  "IRRA": dict(sdm=1.0, identity=1.0, mlm=1.0),
 }
+CHOICES = {"IRRA": dict(tiny.OBJECTIVE, identity="shared")}
 HEADS = {
   "InfoNCE": set(),
   "L_gs": set(),
   "+ L_ls": {"granularity"},
   "+ L_m": {"granularity", "matcher"},
   "+ L_cid": {"granularity", "matcher", "identity_fused"},
+  "IRRA": {"identity_shared", "mlm"},
 }
 
 
@@ -35,8 +39,8 @@ def evaluate(losses, objective=tiny.OBJECTIVE, batch=None, share=0.0):
   return jax.jit(loss_fn)(params, batch, jax.random.key(3))
 
 
-def gradients(losses, batch):
-  loss_fn, params = tiny.loss_and_params(losses)
+def gradients(losses, batch, objective=tiny.OBJECTIVE):
+  loss_fn, params = tiny.loss_and_params(losses, objective)
   grad_fn = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
   return *grad_fn(params, batch, jax.random.key(3)), params
 
@@ -44,7 +48,8 @@ def gradients(losses, batch):
 @pytest.mark.parametrize("row", ROWS)
 def test_each_ablation_row_has_its_terms_and_no_unused_parameter(row):
   losses = {name: ROWS[row].get(name, 0.0) for name in objectives.LOSSES}
-  (loss, terms), grads, params = gradients(losses, tiny.batch(8))
+  choices = CHOICES.get(row, tiny.OBJECTIVE)
+  (loss, terms), grads, params = gradients(losses, tiny.batch(8), choices)
   assert set(terms) == set(ROWS[row])
   assert float(loss) == pytest.approx(sum(float(v) for v in terms.values()), rel=1e-6)
   assert set(params) == {"visual", "text", *HEADS[row]}
@@ -125,12 +130,13 @@ def test_masking_depends_on_the_key_only():
     (dict(sdm=-1.0), {}, "must not be negative"),
     (dict(sdm=1.0), dict(negatives="locl"), "objective.negatives='locl'"),
     (dict(identity=1.0), {}, "negatives=global"),
+    (dict(mlm=1.0), dict(mlm_share=0.0), "objective.mlm_share=0.0"),
   ],
 )
 def test_impossible_choices_are_errors(losses, objective, message):
   objective = dict(tiny.OBJECTIVE, **objective)
   with pytest.raises(ValueError, match=message):
-    objectives.make_loss_fn(None, losses, objective, masking=tiny.MASKING)
+    objectives.make_objective(None, losses, objective, masking=tiny.MASKING)
 
 
 LAYOUTS = [
@@ -139,21 +145,24 @@ LAYOUTS = [
   (dict(data=2, fsdp=2, tensor=2), (("qkv/kernel", (None, "tensor")), (".*", "fsdp"))),
 ]
 
+MICRO = [(dict(data=4, fsdp=2), ((".*", "fsdp"),), 2)]
 
-def run_step(sizes, rules, devices):
+
+def run_step(sizes, rules, devices, micro_batches=1):
   mesh = sharding.make_mesh(sizes, devices)
   module = tiny.model()
   tx = optax.sgd(0.1)  # linear in the gradient: no division hides or blows up noise
   # At the recipe's temperature of 0.02 the rounding of another order of summation comes
   # back 50 times as large, and how large depends on the processor.
-  loss_fn = objectives.make_loss_fn(
+  objective = objectives.make_objective(
     module,
     tiny.LOSSES,
     dict(tiny.OBJECTIVE, temperature=0.1),
     masking=tiny.MASKING,
   )
+  grad_fn = grad_fns.make_grad_fn(objective, micro_batches=micro_batches)
   state, state_sh = train.init_state(tiny.init_fn(module), tx, mesh, rules, seed=0)
-  step = train.make_train_step(loss_fn, tx, lambda _: jnp.float32(0.1), mesh, state_sh)
+  step = train.make_train_step(grad_fn, tx, lambda _: jnp.float32(0.1), mesh, state_sh)
   batch = sharding.to_global(tiny.batch(16), sharding.batch_sharding(mesh))
   state, metrics = step(state, batch, jax.random.key(5))
   return jax.device_get(state), jax.device_get(metrics)
@@ -164,9 +173,11 @@ def one_device():
   return run_step(dict(data=1), ((".*", "replicate"),), jax.devices()[:1])
 
 
-@pytest.mark.parametrize(("sizes", "rules"), LAYOUTS)
-def test_one_step_on_eight_devices_equals_one(one_device, sizes, rules):
-  state, metrics = run_step(sizes, rules, jax.devices())
+@pytest.mark.parametrize(
+  ("sizes", "rules", "micro_batches"), [(*layout, 1) for layout in LAYOUTS] + MICRO
+)
+def test_one_step_on_eight_devices_equals_one(one_device, sizes, rules, micro_batches):
+  state, metrics = run_step(sizes, rules, jax.devices(), micro_batches)
   for name, value in one_device[1].items():
     np.testing.assert_allclose(metrics[name], value, rtol=2e-5, err_msg=name)
   for name, found, expected in zip(

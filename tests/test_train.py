@@ -47,7 +47,8 @@ class Loop:
     self.mesh = sharding.make_mesh(dict(data=2), jax.devices()[:2])
     state, self.state_sh = train.init_state(init, tx, self.mesh, RULES, SEED)
     self.start = jax.device_get(state)
-    self.step = train.make_train_step(loss, tx, SCHEDULE, self.mesh, self.state_sh)
+    grad_fn = jax.value_and_grad(loss, has_aux=True)
+    self.step = train.make_train_step(grad_fn, tx, SCHEDULE, self.mesh, self.state_sh)
 
   def batches(self):
     return pipeline.train_iterator(

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tpr_jax import objectives
+from tpr_jax import gradients, objectives
 from tpr_jax.models import build
 
 VOCAB, LENGTH, CLASSES, SIZE = 40, 12, 6, (32, 16)
@@ -20,6 +20,7 @@ OBJECTIVE = dict(
   negatives="local",
   exclude="identity",
   identity="fused",
+  mlm_share=0.15,
 )
 FIELDS = dict(
   variant="tiny",
@@ -39,6 +40,8 @@ FIELDS = dict(
   part_layers=1,
   matcher_heads=2,
   matcher_layers=1,
+  mlm_heads=2,
+  mlm_layers=1,
 )
 
 
@@ -80,5 +83,5 @@ def _params(module):
 def loss_and_params(losses=LOSSES, objective=OBJECTIVE, masking=MASKING):
   """(loss_fn, parameters); equal models share one initialisation."""
   module = model(losses, objective)
-  loss_fn = objectives.make_loss_fn(module, losses, objective, masking=masking)
-  return loss_fn, _params(module)
+  made = objectives.make_objective(module, losses, objective, masking=masking)
+  return gradients.loss_fn(made), _params(module)

@@ -21,6 +21,8 @@ from ml_collections import ConfigDict
 
 _PACKAGE = pathlib.Path(__file__).resolve().parent
 # A checkout has configs/ beside the package; an installation has it inside.
+# Files among the configs that configs import, and that are none themselves.
+FRAGMENTS = ("common", "recipe")
 _SHIPPED = (_PACKAGE.parent / "configs", _PACKAGE / "configs")
 
 
@@ -67,7 +69,7 @@ def resolve(value: str) -> str:
   shipped = sorted(
     f"configs/{file.name}"
     for file in shipped_folder().glob("*.py")
-    if file.name != "common.py"
+    if file.stem not in FRAGMENTS
   )
   raise ConfigError(
     f"--config={value}: no file {name!r}. Configs that come with the project:"

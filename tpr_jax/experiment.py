@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from tpr_jax import checkpoints as ckpt
 from tpr_jax import config as configs
-from tpr_jax import evaluate, objectives, optim, run_folder, train
+from tpr_jax import evaluate, gradients, objectives, optim, run_folder, train
 from tpr_jax.core import sharding, tree
 from tpr_jax.data import build as data_build
 from tpr_jax.data import pipeline, tokenizer, transforms
@@ -189,7 +189,7 @@ class Experiment:
       train.fit(
         state=state,
         train_step=train.make_train_step(
-          parts.loss_fn, parts.tx, parts.schedule, self.mesh, state_sh
+          parts.grad_fn, parts.tx, parts.schedule, self.mesh, state_sh
         ),
         batches=parts.batches,
         mesh=self.mesh,
@@ -223,6 +223,12 @@ class Experiment:
         raise ValueError(
           f"{name}.batch={batch} cannot be split evenly over {shards} devices"
         )
+    pieces = config.train.micro_batches
+    if pieces < 1 or config.data.batch % (pieces * shards):
+      raise ValueError(
+        f"data.batch={config.data.batch} cannot be split evenly into"
+        f" train.micro_batches={pieces} over {shards} devices"
+      )
     for name in ("image", "eval_image"):
       size, wanted = transforms.build(config.data[name]).size, config.model.image_size
       if size != tuple(wanted):
@@ -262,8 +268,11 @@ class Experiment:
     steps = config.train.steps or round(config.train.epochs * per_epoch)
     classes = len(train_set.identities)
     model = self.model(classes)
-    loss_fn = objectives.make_loss_fn(
+    objective = objectives.make_objective(
       model, config.losses, config.objective, masking=self._masking()
+    )
+    grad_fn = gradients.make_grad_fn(
+      objective, micro_batches=config.train.micro_batches
     )
     init_fn, key = self._init_fn(model), jax.random.key(0)
     shapes = jax.eval_shape(init_fn, key)
@@ -288,7 +297,7 @@ class Experiment:
       shapes=shapes,
       tx=tx,
       schedule=schedule,
-      loss_fn=loss_fn,
+      grad_fn=grad_fn,
       steps=steps,
       per_epoch=per_epoch,
     )

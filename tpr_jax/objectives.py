@@ -3,22 +3,24 @@
 `config.losses` maps a name of `LOSSES` to its weight; a weight of 0 leaves out the
 loss and the heads that only it needs, so each row of the CFAM ablation is a list of
 overrides. Reduction, weights and masks are applied here, once.
+
+An objective has two halves: what each example gives by itself (`encode`: towers, parts,
+words), and what needs the whole batch (`reduce`: similarities, negatives, pairs).
+`gradients.py` puts them together, for whole batches or in small pieces of them.
 """
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 from flax import linen as nn
 
 from tpr_jax.core.numerics import masked_mean, part_similarity, similarity
-from tpr_jax.core.types import Batch, Outputs, Params
+from tpr_jax.core.types import Batch, Metrics, Outputs, Params
 from tpr_jax.losses import contrastive, identity, matching, mlm, sdm
 
-# apply(method, *args): the model's method on the parameters at hand
-Apply = Callable[..., Any]
-
-LOSSES = ("infonce", "sdm", "sdm_local", "matching", "identity")
+LOSSES = ("infonce", "sdm", "sdm_local", "matching", "identity", "mlm")
 
 
 def active(losses: Mapping[str, float]) -> dict[str, float]:
@@ -48,6 +50,8 @@ def heads(losses: Mapping[str, float], objective: Mapping[str, Any]) -> frozense
     found.add("matcher")
   if "identity" in names:
     found.add(f"identity_{objective['identity']}")
+  if "mlm" in names:
+    found.add("mlm")
   return frozenset(found)
 
 
@@ -60,6 +64,11 @@ def _check(names: Mapping[str, float], objective: Mapping[str, Any]) -> None:
   for key, known in choices.items():
     if objective[key] not in known:
       raise ValueError(f"objective.{key}={objective[key]!r}: expected one of {known}")
+  if "mlm" in names and not 0 < objective["mlm_share"] <= 1:
+    raise ValueError(
+      f"objective.mlm_share={objective['mlm_share']}: the loss mlm masks this share of"
+      " the words; expected more than 0 and at most 1"
+    )
   needs_negatives = "matching" in names or (
     "identity" in names and objective["identity"] == "fused"
   )
@@ -71,89 +80,138 @@ def _check(names: Mapping[str, float], objective: Mapping[str, Any]) -> None:
     )
 
 
-def _local_similarity(apply: Apply, out: Outputs) -> tuple[jax.Array, ...]:
-  """(image parts, text parts, [B, B] mean cosine of parts; rows texts)."""
-  image_parts = apply("parts", out["image_tokens"])
-  text_parts = apply("parts", out["text_tokens"], out["text_mask"])
-  return image_parts, text_parts, part_similarity(text_parts, image_parts)
+@dataclasses.dataclass(frozen=True)
+class Objective:
+  """loss(params, batch, key) in its two halves. Everything is pure.
+
+  Attributes:
+    model: a `DualEncoder` with the heads of `heads(losses, objective)`.
+    weights: name of the loss -> weight, the active ones.
+    choices: the config's `objective` (configs/cfam.py says what each field does).
+    masking: the keyword arguments of `losses/mlm.mask_tokens`: its `share` is that of
+      the text augmentation; with 0 the captions stay as they are.
+  """
+
+  model: nn.Module
+  weights: Mapping[str, float]
+  choices: Mapping[str, Any]
+  masking: Mapping[str, Any]
+
+  def prepare(self, batch: Batch, key: jax.Array) -> Batch:
+    """The batch with its captions masked; `masked`, `labels` [B, L] for mlm."""
+    batch, text = dict(batch), batch["text"]
+    if self.masking["share"]:
+      keys = jax.random.split(key, text.shape[0])
+      batch["text"], _ = mlm.mask_tokens(keys, text, **self.masking)
+    if "mlm" in self.weights:
+      keys = jax.random.split(jax.random.fold_in(key, 1), text.shape[0])
+      masking = dict(self.masking, share=self.choices["mlm_share"], at_least_one=True)
+      batch["masked"], batch["labels"] = mlm.mask_tokens(keys, text, **masking)
+    return batch
+
+  def encode(self, params: Params, batch: Batch, key: jax.Array) -> Outputs:
+    """What each example gives by itself: float32 arrays whose first axis is B.
+
+    Args:
+      batch: as `prepare` returns it, or some rows of that.
+      key: for drop_path, where the model has any.
+    """
+
+    def apply(method, *args):
+      variables, rngs = {"params": params}, {"dropout": key}
+      return self.model.apply(variables, *args, method=method, rngs=rngs)
+
+    image = apply("encode_image", batch["image"], True)
+    text = apply("encode_text", batch["text"], True)
+    out = {name: image[name] for name in ("image", "image_feature")}
+    out |= {name: text[name] for name in ("text", "text_feature")}
+    if "sdm_local" in self.weights or "matching" in self.weights:
+      out["image_parts"] = apply("parts", image["image_tokens"])
+      out["text_parts"] = apply("parts", text["text_tokens"], text["text_mask"])
+    if "mlm" in self.weights:
+
+      @jax.checkpoint  # the logits are the largest array by far: made again backwards
+      def words(text_tokens, image_tokens):
+        logits = apply("words", text_tokens, image_tokens)
+        return mlm.cross_entropy(logits, batch["labels"])
+
+      masked = apply("encode_text", batch["masked"], True)["text_tokens"]
+      out["mlm"], out["mlm_count"] = words(masked, image["image_tokens"])
+    return out
+
+  def reduce(
+    self, params: Params, out: Outputs, batch: Batch
+  ) -> tuple[jax.Array, Metrics]:
+    """(scalar, {name of the loss: unweighted scalar}) of the GLOBAL batch.
+
+    Args:
+      out: what `encode` gave for all rows of `batch`.
+    """
+
+    def apply(method, *args):
+      return self.model.apply({"params": params}, *args, method=method)
+
+    ids, choices, terms = batch["ids"], self.choices, {}
+    learnt = choices["learn_temperature"]
+    scale = apply("scale") if learnt else 1.0 / choices["temperature"]
+    labels = dict(image_ids=batch["image_id"] if choices["soft_labels"] else None)
+    cosine = similarity(out["text"], out["image"])
+    if "infonce" in self.weights:
+      terms["infonce"] = contrastive.infonce(cosine, scale).mean()
+    if "sdm" in self.weights:
+      terms["sdm"] = sdm.sdm(cosine, ids, scale, **labels).mean()
+    local = None
+    if "image_parts" in out:
+      local = part_similarity(out["text_parts"], out["image_parts"])
+    if "sdm_local" in self.weights:
+      terms["sdm_local"] = sdm.sdm(local, ids, scale, **labels).mean()
+    terms |= self._pair_terms(apply, out, ids, cosine, local)
+    if "identity" in self.weights and choices["identity"] == "shared":
+      classes = (
+        apply("classify", out[f"{side}_feature"]) for side in ("image", "text")
+      )
+      terms["identity"] = identity.shared(*classes, ids).mean()
+    if "mlm" in self.weights:
+      terms["mlm"] = out["mlm"].sum() / out["mlm_count"].sum()
+    total = sum(self.weights[name] * term for name, term in terms.items())
+    return total, {**terms, "scale": scale} if learnt else terms
+
+  def _pair_terms(self, apply, out, ids, cosine, local) -> Metrics:
+    """The losses over true pairs and hard negatives."""
+    fused = "identity" in self.weights and self.choices["identity"] == "fused"
+    if "matching" not in self.weights and not fused:
+      return {}
+    terms = {}
+    negatives = matching.hard_negatives(
+      local if self.choices["negatives"] == "local" else cosine,
+      ids,
+      exclude=self.choices["exclude"],
+    )
+    pairs = matching.pairs(negatives)
+    if "matching" in self.weights:
+      parts = out["image_parts"][pairs.image], out["text_parts"][pairs.text]
+      each = matching.bce(apply("match", *parts), pairs.label)
+      terms["matching"] = masked_mean(each, pairs.valid)
+    if fused:
+      features = out["image_feature"][pairs.image], out["text_feature"][pairs.text]
+      classes = apply("classify_pairs", *features)
+      each = identity.fused(classes, ids[pairs.image], ids[pairs.text])
+      terms["identity"] = masked_mean(each, pairs.valid)
+    return terms
 
 
-def make_loss_fn(
+def make_objective(
   model: nn.Module,
   losses: Mapping[str, float],
-  objective: Mapping[str, Any],
+  choices: Mapping[str, Any],
   *,
   masking: Mapping[str, Any],
-) -> Callable[[Params, Batch, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]:
-  """loss_fn(params, batch, key) -> (scalar, {name of the loss: unweighted scalar}).
-
-  Args:
-    model: a `DualEncoder` with the heads of `heads(losses, objective)`.
-    objective: temperature, learn_temperature, soft_labels, negatives, exclude,
-      identity (configs/cfam.py says what each does).
-    masking: text augmentation: the keyword arguments of `losses/mlm.mask_tokens`;
-      with share 0 the captions stay as they are.
+) -> Objective:
+  """The objective that `config.losses` and `config.objective` describe.
 
   Raises:
     ValueError: an unknown loss or choice, or choices that exclude each other.
   """
   weights = active(losses)
-  _check(weights, objective)
-  fused = "identity" in weights and objective["identity"] == "fused"
-  by_parts = "sdm_local" in weights or "matching" in weights
-
-  def loss_fn(params, batch, key):
-    mask_key, drop_key = jax.random.split(key)
-
-    def apply(method, *args):
-      rngs = {"dropout": drop_key}  # for drop_path, where the model has any
-      return model.apply({"params": params}, *args, method=method, rngs=rngs)
-
-    ids, text = batch["ids"], batch["text"]
-    if masking["share"]:
-      keys = jax.random.split(mask_key, text.shape[0])
-      text, _ = mlm.mask_tokens(keys, text, **masking)
-    out = {
-      **apply("encode_image", batch["image"], True),
-      **apply("encode_text", text, True),
-    }
-    labels = dict(image_ids=batch["image_id"] if objective["soft_labels"] else None)
-    learnt = objective["learn_temperature"]
-    scale = apply("scale") if learnt else 1.0 / objective["temperature"]
-    cosine = similarity(out["text"], out["image"])
-    terms = {}
-    if "infonce" in weights:
-      terms["infonce"] = contrastive.infonce(cosine, scale).mean()
-    if "sdm" in weights:
-      terms["sdm"] = sdm.sdm(cosine, ids, scale, **labels).mean()
-    if by_parts:
-      image_parts, text_parts, local = _local_similarity(apply, out)
-    if "sdm_local" in weights:
-      terms["sdm_local"] = sdm.sdm(local, ids, scale, **labels).mean()
-    if "matching" in weights or fused:
-      pairs = matching.pairs(
-        matching.hard_negatives(
-          local if objective["negatives"] == "local" else cosine,
-          ids,
-          exclude=objective["exclude"],
-        )
-      )
-    if "matching" in weights:
-      logits = apply("match", image_parts[pairs.image], text_parts[pairs.text])
-      terms["matching"] = masked_mean(matching.bce(logits, pairs.label), pairs.valid)
-    if fused:
-      classes = apply(
-        "classify_pairs",
-        out["image_feature"][pairs.image],
-        out["text_feature"][pairs.text],
-      )
-      each = identity.fused(classes, ids[pairs.image], ids[pairs.text])
-      terms["identity"] = masked_mean(each, pairs.valid)
-    elif "identity" in weights:
-      image_classes = apply("classify", out["image_feature"])
-      text_classes = apply("classify", out["text_feature"])
-      terms["identity"] = identity.shared(image_classes, text_classes, ids).mean()
-    metrics = {**terms, "scale": scale} if learnt else terms
-    return sum(weights[name] * term for name, term in terms.items()), metrics
-
-  return loss_fn
+  _check(weights, choices)
+  return Objective(model, weights, choices, masking)

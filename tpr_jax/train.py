@@ -12,11 +12,8 @@ from jax.sharding import Mesh
 
 from tpr_jax.checkpoints import Checkpoints
 from tpr_jax.core import sharding
-from tpr_jax.core.types import Batch, Params, TrainState
+from tpr_jax.core.types import Batch, GradFn, Params, TrainState
 from tpr_jax.run_log import RunLog
-
-# loss_fn(params, batch, rng) -> (scalar, dict of scalars)
-LossFn = Callable[[Params, Batch, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
 
 
 class NonFiniteLoss(Exception):
@@ -53,7 +50,7 @@ def init_state(
 
 
 def make_train_step(
-  loss_fn: LossFn,
+  grad_fn: GradFn,
   tx: optax.GradientTransformation,
   schedule: optax.Schedule,
   mesh: Mesh,
@@ -66,9 +63,7 @@ def make_train_step(
 
   def step(state, batch, key):
     key = jax.random.fold_in(key, state.step)
-    (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-      state.params, batch, key
-    )
+    (loss, metrics), grads = grad_fn(state.params, batch, key)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     metrics = {
       **metrics,

@@ -40,7 +40,7 @@ def measure(keep: bool) -> dict[str, float]:
     parts.init_fn, parts.tx, made.mesh, config.shardings, 0
   )
   step = train.make_train_step(
-    parts.loss_fn, parts.tx, parts.schedule, made.mesh, state_sh
+    parts.grad_fn, parts.tx, parts.schedule, made.mesh, state_sh
   )
   rng, length = np.random.default_rng(0), config.text.length
   text = rng.integers(1, 2000, (BATCH, length)).astype(np.int32)

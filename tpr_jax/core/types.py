@@ -17,8 +17,10 @@ Model outputs (`models/dual_encoder.py`), D = joint dimension, K queries of widt
   image_parts, text_parts  float32 [B, K, W] granularity decoder outputs
   pair_logits              float32 [P] matcher; pair_classes [P, N + 1] identity head
   image_classes, text_classes  float32 [B, N] identity head of each modality
+  words                    float32 [B, L, V] masked language head
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -27,6 +29,9 @@ from flax import struct
 Batch = dict[str, jax.Array]
 Outputs = dict[str, jax.Array]
 Params = dict[str, Any]
+Metrics = dict[str, jax.Array]
+# grad_fn(params, batch, key) -> ((loss, metrics), gradient of the parameters)
+GradFn = Callable[[Params, Batch, jax.Array], tuple[tuple[jax.Array, Metrics], Params]]
 
 
 class TrainState(struct.PyTreeNode):

@@ -3,7 +3,8 @@
 Each word token is chosen with probability `share`; of the chosen, `mask` become the
 mask token, `random` a random word token, and the rest stay as they are. As text
 augmentation (CFAM; the paper gives no rates, these are those of IRRA's MLM) the new ids
-are used; as masked language modelling the labels are too.
+are used; as masked language modelling the labels are too:
+  L = -(sum over chosen positions of log softmax(logits)[label]) / their number.
 """
 
 from collections.abc import Sequence
@@ -67,3 +68,17 @@ def mask_tokens(
     return jnp.where(chosen, new, tokens).astype(jnp.int32), labels.astype(jnp.int32)
 
   return jax.vmap(row)(keys, ids)
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """[B, L, V] logits, int [B, L] labels (-1: not chosen) -> two float32 [B].
+
+  The sum of the cross entropies of each text, and the number of its chosen positions;
+  the loss is the sum of the first over the sum of the second, over the GLOBAL batch.
+  """
+  chosen = labels != NOT_CHOSEN
+  log_p = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+  index = jnp.where(chosen, labels, 0)[..., None]
+  each = -jnp.take_along_axis(log_p, index, axis=-1)[..., 0]
+  total = jnp.sum(jnp.where(chosen, each, 0.0), axis=1)
+  return total, jnp.sum(chosen, axis=1).astype(jnp.float32)

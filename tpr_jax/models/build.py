@@ -11,9 +11,10 @@ from tpr_jax.models.granularity import GranularityDecoder
 from tpr_jax.models.identity import FusedIdentity, SharedIdentity
 from tpr_jax.models.layers.mlp import ACTIVATIONS
 from tpr_jax.models.matcher import Matcher
+from tpr_jax.models.mlm import MaskedLanguage
 from tpr_jax.models.variants import OF_WEIGHTS, VARIANTS
 
-HEADS = ("parts", "matcher", "identity_fused", "identity_shared")
+HEADS = ("parts", "matcher", "identity_fused", "identity_shared", "mlm")
 DTYPES = ("float32", "bfloat16")
 
 
@@ -129,5 +130,8 @@ def build(
     else None,
     identity_fused=FusedIdentity(num_classes) if "identity_fused" in heads else None,
     identity_shared=SharedIdentity(num_classes) if "identity_shared" in heads else None,
+    mlm=MaskedLanguage(vocab_size, f["mlm_layers"], f["mlm_heads"], dtype)
+    if "mlm" in heads
+    else None,
     initial_scale=float(f["initial_scale"]) if f["learn_scale"] else None,
   )

@@ -17,12 +17,13 @@ from tpr_jax.models.clip_vision import VisionTower
 from tpr_jax.models.granularity import GranularityDecoder
 from tpr_jax.models.identity import FusedIdentity, SharedIdentity
 from tpr_jax.models.matcher import Matcher
+from tpr_jax.models.mlm import MaskedLanguage
 
 MAX_SCALE = 100.0  # CLIP's limit of a learnt logit scale
 
 
 class DualEncoder(nn.Module):
-  """Two towers, and up to four heads (parameter collections carry the field names)."""
+  """Two towers, and any of the heads (parameter collections carry the field names)."""
 
   visual: VisionTower
   text: TextTower
@@ -30,6 +31,7 @@ class DualEncoder(nn.Module):
   matcher: Matcher | None = None
   identity_fused: FusedIdentity | None = None
   identity_shared: SharedIdentity | None = None
+  mlm: MaskedLanguage | None = None
   initial_scale: float | None = None  # a learnt temperature that starts here
 
   def setup(self):
@@ -72,6 +74,10 @@ class DualEncoder(nn.Module):
     """[B, D] of either modality -> float32 [B, N]."""
     return self._head("identity_shared", "identity_shared")(features)
 
+  def words(self, text_tokens: jax.Array, image_tokens: jax.Array) -> jax.Array:
+    """[B, L, D] of masked texts, [B, T, D] -> float32 [B, L, V] logits of the words."""
+    return self._head("mlm", "mlm")(text_tokens, image_tokens)
+
   def scale(self) -> jax.Array:
     """float32 []: the learnt logit scale (1 / temperature), at most 100 as in CLIP."""
     if self.initial_scale is None:
@@ -93,6 +99,8 @@ class DualEncoder(nn.Module):
     if self.identity_shared is not None:
       out["image_classes"] = self.classify(out["image_feature"])
       out["text_classes"] = self.classify(out["text_feature"])
+    if self.mlm is not None:
+      out["words"] = self.words(out["text_tokens"], out["image_tokens"])
     return out
 
   def _head(self, field: str, name: str) -> nn.Module:

@@ -21,6 +21,8 @@ _COMMON = dict(
   part_layers=2,
   matcher_heads=8,
   matcher_layers=2,
+  mlm_heads=8,
+  mlm_layers=4,
   learn_scale=False,
   initial_scale=50.0,
   drop_path=0.0,
@@ -37,6 +39,7 @@ _LARGE = dict(
   text_layers=12,
   text_heads=12,
   joint_dim=768,
+  mlm_heads=12,
 )
 # From scratch on two CPU cores: the text is long (up to 150 tokens) and costs most, so
 # its tower is shallow; a quarter of CFAM's parts, for the matcher sees 3B pairs.
@@ -57,6 +60,8 @@ _TINY = dict(
   part_layers=1,
   matcher_heads=2,
   matcher_layers=1,
+  mlm_heads=2,
+  mlm_layers=1,
 )
 
 # Fields that pretrained weights bring along: None in a config asks for theirs, and for

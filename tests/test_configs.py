@@ -65,7 +65,7 @@ def parts(value, num_classes=50, **losses):
   made.initial = Initial("", (), {})
   made.fields = made._fields()
   model = made.model(num_classes)
-  return made, jax.eval_shape(made._init_fn(model), jax.random.key(0))
+  return made, jax.eval_shape(made.init_fn(model), jax.random.key(0))
 
 
 def test_the_files_are_found():
@@ -313,7 +313,7 @@ def test_each_row_of_the_ablation_by_its_overrides_alone(name, row, active, head
 def test_groups_of_heads_that_a_row_leaves_out_are_no_mistake():
   made, shapes = parts("cfam:cuhk_pedes", sdm_local=0, matching=0, identity=0)
   complete = made.model(50, heads=experiment.model_build.HEADS)
-  every = lambda: jax.eval_shape(made._init_fn(complete), jax.random.key(0))
+  every = lambda: jax.eval_shape(made.init_fn(complete), jax.random.key(0))
   steps = dict(steps=10, steps_per_epoch=5)
   optim.make_optimizer(made.config.optim, shapes, **steps, complete=every)
   misspelt = made.config.optim.copy_and_resolve_references()

@@ -12,7 +12,7 @@ import pytest
 
 from tests import small_run
 from tpr_jax import config as configs
-from tpr_jax import experiment
+from tpr_jax import experiment, training
 from tpr_jax.checkpoints import CheckpointError
 from tpr_jax.core import tree
 from tpr_jax.data import build as data_build
@@ -38,7 +38,7 @@ class Diary:
 
   def __init__(self, patch):
     self.events = []
-    load, log = data_build.dataset, experiment.RunLog.train
+    load, log = data_build.dataset, training.RunLog.train
 
     def dataset(name, root, split, options):
       self.events.append(("split", split))
@@ -49,7 +49,7 @@ class Diary:
       log(this, step, numbers)
 
     patch.setattr(data_build, "dataset", dataset)
-    patch.setattr(experiment.RunLog, "train", record)
+    patch.setattr(training.RunLog, "train", record)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def finished(tmp_path_factory):
   folder, config = tmp_path_factory.mktemp("runs") / "cfam", small_run.config()
   with pytest.MonkeyPatch.context() as patch:
     diary = Diary(patch)
-    Experiment(config, folder).train()
+    training.run(Experiment(config, folder))
   return folder, config, diary.events
 
 
@@ -180,7 +180,7 @@ def test_the_same_command_again_trains_nothing_and_finds_the_same(copy, monkeypa
   folder, config = copy
   before, log = read(folder, "results.json"), (folder / "metrics.jsonl").read_text()
   diary = Diary(monkeypatch)
-  Experiment(config, folder).train()
+  training.run(Experiment(config, folder))
   assert not [event for event in diary.events if event[0] == "step"]
   assert read(folder, "results.json") == before
   assert (folder / "metrics.jsonl").read_text() == log
@@ -239,7 +239,7 @@ def test_another_config_in_the_folder_is_an_error_that_lists_the_fields(copy):
     changed = config.copy_and_resolve_references()
     changed.optim.lr, changed.train.steps = 0.5, 7
   with pytest.raises(RunError) as caught:
-    Experiment(changed.lock(), folder).train()
+    training.run(Experiment(changed.lock(), folder))
   message = str(caught.value)
   assert f"optim.lr: {config.optim.lr} -> 0.5" in message
   assert f"train.steps: {STEPS} -> 7" in message and "--run=DIR" in message
@@ -277,7 +277,7 @@ def test_stopped_in_the_middle_and_run_again_ends_with_the_same_bytes(
   config.data.val, config.data.val_share = "", 0.0
   # What is compared here is the training alone.
   monkeypatch.setattr(Experiment, "evaluate", lambda self: None)
-  Experiment(config, tmp_path / "straight").train()
+  training.run(Experiment(config, tmp_path / "straight"))
 
   asked, following = [], pipeline.TrainIterator.__next__
 
@@ -289,10 +289,10 @@ def test_stopped_in_the_middle_and_run_again_ends_with_the_same_bytes(
 
   monkeypatch.setattr(pipeline.TrainIterator, "__next__", stop_at_the_fourth)
   with pytest.raises(Interrupted, match="SIGTERM after step 4"):
-    Experiment(config, tmp_path / "stopped").train()
+    training.run(Experiment(config, tmp_path / "stopped"))
   run = read(tmp_path / "stopped", "run.json")
   assert run["num_classes"] == 12 and run["seconds"]["train"] > 0
-  Experiment(config, tmp_path / "stopped").train()
+  training.run(Experiment(config, tmp_path / "stopped"))
   assert len(asked) == STEPS
   expected, found = (
     trained(tmp_path / name, STEPS) for name in ("straight", "stopped")

@@ -4,6 +4,7 @@ import pytest
 
 from tests import small_run
 from tpr_jax import config as configs
+from tpr_jax import training
 from tpr_jax.experiment import Experiment
 
 
@@ -33,7 +34,7 @@ def test_a_config_that_cannot_work_is_named_before_training(
   (config[section] if section else config).update(change)
   folder = tmp_path / "run"
   with pytest.raises(configs.ConfigError, match=message):
-    Experiment(config, folder).train()
+    training.run(Experiment(config, folder))
   assert not folder.exists()  # so the corrected command can use it
 
 

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 from tests import small_run
 from tests.models import weights as drawing
 from tests.test_experiment import trained
+from tpr_jax import training
 from tpr_jax.config import ConfigError
 from tpr_jax.convert import towers
 from tpr_jax.convert.source import ConvertError
@@ -62,7 +63,7 @@ def test_a_run_starts_from_the_towers_and_outlives_their_folder(published, tmp_p
   place, params = tmp_path / "weights", published[1]
   shutil.copytree(published[0], place)
   config, folder = pointed(place), tmp_path / "run"
-  start(config, folder).train()
+  training.run(start(config, folder))
   found = trained(folder, 1)["params"]
   for tower in ("visual", "text"):
     assert set(tree.names(found[tower])) == set(tree.names(params[tower]))
@@ -108,5 +109,5 @@ def test_misfits_leave_no_run_behind(published, tmp_path):
   with config.unlocked():
     config.model.text_layers = 2
   with pytest.raises(ConvertError, match="text_layers"):
-    start(config, folder).train()
+    training.run(start(config, folder))
   assert not folder.exists()

@@ -19,13 +19,15 @@ LAYER = dict(
   run_folder=3,
   initial=4,
   run_log=3,
+  ahead=4,
   gradients=4,
   train=4,
   evaluate=4,
   report=5,
   data_modes=5,
   experiment=6,
-  main=7,
+  training=7,
+  main=8,
 )
 
 

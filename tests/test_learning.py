@@ -19,7 +19,8 @@ def test_the_full_objective_falls_on_one_small_batch():
   full = gradients.make_grad_fn(objective)
   mesh = sharding.make_mesh({}, jax.devices()[:1])
   tx = optax.adam(3e-3)
-  state, state_sh = train.init_state(tiny.init_fn(module), tx, mesh, RULES, seed=0)
+  plan = train.state_plan(tiny.init_fn(module), tx, mesh, RULES)
+  state, state_sh = plan.create(jax.random.key(0)), plan.shardings
   step = train.make_train_step(full, tx, lambda _: jnp.float32(3e-3), mesh, state_sh)
   batch = sharding.to_global(tiny.batch(8), sharding.batch_sharding(mesh))
   losses = []

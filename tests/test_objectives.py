@@ -161,7 +161,8 @@ def run_step(sizes, rules, devices, micro_batches=1):
     masking=tiny.MASKING,
   )
   grad_fn = grad_fns.make_grad_fn(objective, micro_batches=micro_batches)
-  state, state_sh = train.init_state(tiny.init_fn(module), tx, mesh, rules, seed=0)
+  plan = train.state_plan(tiny.init_fn(module), tx, mesh, rules)
+  state, state_sh = plan.create(jax.random.key(0)), plan.shardings
   step = train.make_train_step(grad_fn, tx, lambda _: jnp.float32(0.1), mesh, state_sh)
   batch = sharding.to_global(tiny.batch(16), sharding.batch_sharding(mesh))
   state, metrics = step(state, batch, jax.random.key(5))

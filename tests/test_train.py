@@ -45,7 +45,8 @@ class Loop:
 
   def __init__(self, loss=loss_fn, init=init_fn, tx=TX):
     self.mesh = sharding.make_mesh(dict(data=2), jax.devices()[:2])
-    state, self.state_sh = train.init_state(init, tx, self.mesh, RULES, SEED)
+    plan = train.state_plan(init, tx, self.mesh, RULES)
+    state, self.state_sh = plan.create(jax.random.key(SEED)), plan.shardings
     self.start = jax.device_get(state)
     grad_fn = jax.value_and_grad(loss, has_aux=True)
     self.step = train.make_train_step(grad_fn, tx, SCHEDULE, self.mesh, self.state_sh)

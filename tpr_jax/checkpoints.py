@@ -29,13 +29,13 @@ class CheckpointError(Exception):
   """A checkpoint cannot be found or does not fit the model it is restored into."""
 
 
-def any_saved(folder: str | pathlib.Path) -> bool:
-  """Whether the folder exists and holds a checkpoint."""
+def last_saved(folder: str | pathlib.Path) -> int | None:
+  """The newest step in the folder; None without one, or without the folder."""
   if not pathlib.Path(folder).is_dir():
-    return False
+    return None
   saved = Checkpoints(folder, read_only=True)
   try:
-    return saved.latest() is not None
+    return saved.latest()
   finally:
     saved.close()
 

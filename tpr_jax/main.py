@@ -118,9 +118,12 @@ def _dispatch() -> int:
   if mode in ("check", "write", "archive"):
     return _data_mode(mode)
   experiment = _experiment()
-  {"train": experiment.train, "eval": experiment.evaluate, "report": experiment.report}[
-    mode
-  ]()
+  if mode == "train":
+    from tpr_jax import training
+
+    training.run(experiment)
+  else:
+    {"eval": experiment.evaluate, "report": experiment.report}[mode]()
   return 0
 
 

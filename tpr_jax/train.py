@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,14 +28,21 @@ class Interrupted(Exception):
     self.signum, self.step = signum, step
 
 
-def init_state(
+class StatePlan(NamedTuple):
+  """How the state is made: `create(key)`, jitted; its shapes; its shardings."""
+
+  create: Callable[[jax.Array], TrainState]
+  shapes: TrainState
+  shardings: TrainState
+
+
+def state_plan(
   init_fn: Callable[[jax.Array], Params],
   tx: optax.GradientTransformation,
   mesh: Mesh,
   rules: Any,
-  seed: int,
-) -> tuple[TrainState, TrainState]:
-  """(state, its shardings): created under `jit`, each leaf where the rules put it."""
+) -> StatePlan:
+  """The state of parameters and optimizer, each leaf where the rules put it."""
 
   def create(key):
     params = init_fn(key)
@@ -43,10 +50,9 @@ def init_state(
       step=jnp.zeros((), jnp.int32), params=params, opt_state=tx.init(params)
     )
 
-  key = jax.random.key(seed)
-  shapes = jax.eval_shape(create, key)
+  shapes = jax.eval_shape(create, jax.random.key(0))
   state_sh = sharding.state_shardings(shapes, mesh, rules)
-  return jax.jit(create, out_shardings=state_sh)(key), state_sh
+  return StatePlan(jax.jit(create, out_shardings=state_sh), shapes, state_sh)
 
 
 def make_train_step(

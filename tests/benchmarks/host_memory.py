@@ -28,20 +28,15 @@ def measure(keep: bool) -> dict[str, float]:
   import jax
 
   from configs import cfam
-  from tpr_jax import experiment, train
+  from tpr_jax import experiment, training
   from tpr_jax.core import sharding
 
   config = cfam.get_config()
   config.data.options.identities = 100
   made = experiment.Experiment(config, pathlib.Path("unused"))
   made.say = lambda text: None
-  parts = made._parts(made.training_data()[0])
-  state, state_sh = train.init_state(
-    parts.init_fn, parts.tx, made.mesh, config.shardings, 0
-  )
-  step = train.make_train_step(
-    parts.grad_fn, parts.tx, parts.schedule, made.mesh, state_sh
-  )
+  parts = training.Training(made)
+  state, step = parts.plan.create(jax.random.key(0)), parts.train_step
   rng, length = np.random.default_rng(0), config.text.length
   text = rng.integers(1, 2000, (BATCH, length)).astype(np.int32)
   text[:, -1] = made.tokenizer.end_id

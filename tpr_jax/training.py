@@ -1,0 +1,259 @@
+"""Training of an experiment: from its config to a run folder with checkpoints."""
+
+import contextlib
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from tpr_jax import checkpoints as ckpt
+from tpr_jax import config as configs
+from tpr_jax import evaluate, gradients, objectives, optim, run_folder, train
+from tpr_jax.ahead import CompiledAhead
+from tpr_jax.core import sharding, tree
+from tpr_jax.core.types import Params, TrainState
+from tpr_jax.data import pipeline, transforms
+from tpr_jax.data import sampler as samplers
+from tpr_jax.data.record import Dataset
+from tpr_jax.experiment import Experiment
+from tpr_jax.metrics import msd
+from tpr_jax.models import build as model_build
+from tpr_jax.run_log import RunLog
+
+
+def run(experiment: Experiment) -> None:
+  """Trains (or resumes), then evaluates the selected checkpoint and reports."""
+  experiment.files.check(experiment.config)
+  with configs.errors():
+    training = Training(experiment)
+  training.run()
+  experiment.evaluate()
+
+
+class Training:
+  """Everything that the training of an experiment runs on.
+
+  Raises:
+    ValueError: fields of the config that do not fit each other, or the devices.
+  """
+
+  def __init__(self, experiment: Experiment):
+    self.experiment, self.config = experiment, experiment.config
+    self.started = time.time()
+    _check(self.config, sharding.batch_shards(experiment.mesh))
+    train_set, self.val_set = experiment.training_data()
+    for dataset in filter(None, (train_set, self.val_set)):
+      captions = sum(len(record.captions) for record in dataset.records)
+      experiment.say(
+        f"{dataset.name}/{dataset.split}: {len(dataset.records):,} images,"
+        f" {captions:,} captions, {len(dataset.identities):,} identities"
+      )
+    self.classes = len(train_set.identities)
+    self.batches = self._batches(train_set)
+    self.per_epoch = max(self.batches.examples // self.config.data.batch, 1)
+    self.steps = self.config.train.steps or round(
+      self.config.train.epochs * self.per_epoch
+    )
+    self.model = experiment.model(self.classes)
+    self.plan, self.train_step = self._plan()
+    experiment.say(
+      f"  {self.batches.captions}\n{tree.count(self.plan.shapes.params):,} parameters,"
+      f" {self.steps:,} steps of {self.config.data.batch} ({self.per_epoch:,} steps an"
+      f" epoch) on {jax.device_count()} {jax.devices()[0].platform} device(s)."
+    )
+
+  def _batches(self, train_set: Dataset) -> pipeline.TrainIterator:
+    data, text = self.config.data, self.config.text
+    return pipeline.train_iterator(
+      train_set,
+      self.experiment.tokenizer,
+      pipe=transforms.build(data.image),
+      length=text.length,
+      batch=data.batch,
+      seed=self.config.seed,
+      sampler=data.sampler,
+      instances=data.instances,
+      buckets=tuple(text.buckets),
+      short_first=text.short_first,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+      threads=data.threads,
+      workers=data.workers,
+      cache_mb=data.cache_mb,
+    )
+
+  def _plan(self) -> tuple[train.StatePlan, Any]:
+    """(how the state is made, the jitted step): traced and compiled when needed."""
+    experiment, config = self.experiment, self.config
+    objective = objectives.make_objective(
+      self.model,
+      config.losses,
+      config.objective,
+      masking=_masking(experiment.tokenizer, config.text),
+    )
+    init_fn, key = experiment.init_fn(self.model), jax.random.key(0)
+    complete = experiment.model(self.classes, heads=model_build.HEADS)
+    tx, schedule = optim.make_optimizer(
+      config.optim,
+      jax.eval_shape(init_fn, key),
+      steps=self.steps,
+      steps_per_epoch=self.per_epoch,
+      complete=lambda: jax.eval_shape(experiment.init_fn(complete), key),
+    )
+    plan = train.state_plan(init_fn, tx, experiment.mesh, config.shardings)
+    grad_fn = gradients.make_grad_fn(
+      objective, micro_batches=config.train.micro_batches
+    )
+    step = train.make_train_step(grad_fn, tx, schedule, experiment.mesh, plan.shardings)
+    return plan, step
+
+  def run(self) -> None:
+    """Trains from the newest checkpoint, or the first step, to the last."""
+    self.batches.start_prefetch()
+    with (
+      contextlib.closing(self.batches),
+      contextlib.closing(self._compile()) as train_step,
+    ):
+      self._fit(self._first_state(), train_step)
+    if broken := self.batches.broken:
+      self.experiment.say(f"{len(broken)} pictures could not be read; see run.json.")
+
+  def _last_saved(self) -> int | None:
+    return ckpt.last_saved(self.experiment.folder / "checkpoints")
+
+  def _compile(self) -> CompiledAhead:
+    """The step, with a program on its way for each length of the texts."""
+    config, batch_sh = self.config, sharding.batch_sharding(self.experiment.mesh)
+
+    def of(*shape, dtype=jnp.int32):
+      shape = (config.data.batch, *shape)
+      return jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sh)
+
+    lengths = samplers.bucket_lengths(tuple(config.text.buckets), config.text.length)
+    if self._last_saved() == self.steps:
+      lengths = ()  # nothing is left to train
+    image = of(*config.model.image_size, 3, dtype=jnp.uint8)
+    return CompiledAhead(
+      self.train_step,
+      self.plan.shapes,
+      [dict(image=image, text=of(n), ids=of(), image_id=of()) for n in lengths],
+      jax.random.key(config.seed),
+    )
+
+  def _first_state(self) -> TrainState:
+    """Random parameters, or the towers of `init_from` with random heads."""
+    experiment, plan = self.experiment, self.plan
+    state = plan.create(jax.random.key(self.config.seed))
+    if not self.config.model.init_from or self._last_saved() is not None:
+      return state
+    params = experiment.initial.apply(
+      state.params,
+      plan.shardings.params,
+      experiment.fields,
+      experiment.tokenizer.vocab_size,
+    )
+    experiment.say("\n".join(experiment.initial.lines()))
+    return state.replace(params=params)
+
+  def _fit(self, state: TrainState, train_step: CompiledAhead) -> None:
+    """Claims the folder, takes up what is saved there, and trains to the end."""
+    experiment, config, files = self.experiment, self.config, self.experiment.files
+    files.claim(config)
+    saved = ckpt.Checkpoints(
+      experiment.folder / "checkpoints",
+      keep_last=config.train.keep_last,
+      keep_best=config.train.keep_best,
+    )
+    run = files.record(
+      seed=config.seed,
+      parameters=tree.count(self.plan.shapes.params),
+      num_classes=self.classes,
+      started=self.started,
+      weights=experiment.initial.record(),
+    )
+    if saved.latest() is not None:
+      state, meta = saved.restore(
+        saved.latest(), ckpt.abstract(state, self.plan.shardings), self.batches
+      )
+      experiment.say(f"Resuming after step {meta['step']} of {self.steps}.")
+      changed = run_folder.changes(meta["versions"], run["versions"])
+      if changed:
+        experiment.say(f"Versions changed since the checkpoint: {', '.join(changed)}.")
+    files.write(run)
+    log = RunLog(
+      experiment.folder,
+      first_step=int(state.step),
+      steps=self.steps,
+      examples=config.data.batch,
+      active=experiment.active,
+    )
+    eval_every = max(round(config.train.eval_every * self.per_epoch), 1)
+    try:
+      train.fit(
+        state=state,
+        train_step=train_step,
+        batches=self.batches,
+        mesh=experiment.mesh,
+        seed=config.seed,
+        steps=self.steps,
+        log=log,
+        log_every=config.train.log_every,
+        checkpoints=saved,
+        save_every=eval_every,
+        meta={"config": configs.plain(config), "versions": run["versions"]},
+        validate=self._validate if self.val_set is not None else None,
+        eval_every=eval_every,
+        select=config.train.select,
+      )
+    finally:
+      log.close()
+      saved.close()
+      run["broken_images"] = dict(self.batches.broken)
+      seconds = time.time() - self.started
+      run["seconds"]["train"] = run["seconds"].get("train", 0) + seconds
+      files.write(run)
+
+  def _validate(self, params: Params) -> Any:
+    return self.experiment.validate(self.model, params, self.val_set)
+
+
+def _masking(tokenizer: Any, text: Any) -> dict[str, Any]:
+  """Arguments of losses/mlm.mask_tokens: the rates, and the tokenizer's ids."""
+  return dict(
+    mask_id=tokenizer.mask_id,
+    vocab_size=tokenizer.vocab_size,
+    special_ids=(tokenizer.start_id, tokenizer.end_id),
+    share=text.mask_share,
+    mask=text.mask_as_mask,
+    random=text.mask_as_random,
+  )
+
+
+def _check(config: Any, shards: int) -> None:
+  """What would otherwise come to light at the first batch, or after an epoch."""
+  for name, batch in (("data", config.data.batch), ("eval", config.eval.batch)):
+    if batch < 1 or batch % shards:
+      raise ValueError(
+        f"{name}.batch={batch} cannot be split evenly over {shards} devices"
+      )
+  pieces = config.train.micro_batches
+  if pieces < 1 or config.data.batch % (pieces * shards):
+    raise ValueError(
+      f"data.batch={config.data.batch} cannot be split evenly into"
+      f" train.micro_batches={pieces} over {shards} devices"
+    )
+  for name in ("image", "eval_image"):
+    size, wanted = transforms.build(config.data[name]).size, config.model.image_size
+    if size != tuple(wanted):
+      raise ValueError(
+        f"data.{name}={config.data[name]!r} makes pictures of"
+        f" {size or 'different sizes'}, but model.image_size={tuple(wanted)}"
+        " (height, width): change one of them"
+      )
+  for name, value, known in (
+    ("train.select", config.train.select, evaluate.SCORES),
+    ("eval.msd_variant", config.eval.msd_variant, msd.VARIANTS),
+  ):
+    if value not in known:
+      raise ValueError(f"{name}={value!r}: expected one of {', '.join(known)}")

@@ -11,7 +11,9 @@ r"""IRRA (Jiang & Ye, CVPR 2023, arXiv:2303.12501): SDM, identity, masked words.
 Optimizer groups and schedule are those of the released code, letter by letter: the
 cross-modal encoder at 5x and its biases at 2x; classifier and word head at 5x, biases
 too; the three LayerNorms around the encoder at 1x; no decay on biases; the learning
-rate changes once an epoch.
+rate changes once an epoch. That code masks the words in place, so that SDM and the
+classifier read masked captions too, where the paper draws whole ones: its tables come
+from the former; objective.mlm_in_place=False is the latter.
 
 To reach, Rank-1 / mAP (the paper): CUHK-PEDES 73.38 / 66.13, ICFG-PEDES
 63.46 / 38.06, RSTPReid 60.20 / 47.17; UFine6926 83.53 / 82.79 (UFineBench).
@@ -33,6 +35,7 @@ def get_config(arg=None):
   arg = recipe.parse(arg)
   c = recipe.recipe("irra", arg)
   c.losses.update(sdm=1.0, identity=1.0, mlm=1.0)
+  c.objective.mlm_in_place = True
   c.optim.groups = GROUPS
   c.optim.schedule.per = "epoch"
   return recipe.adapt(c, arg)

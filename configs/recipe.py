@@ -71,6 +71,7 @@ def recipe(name: str, arg: SimpleNamespace) -> ConfigDict:
   c.objective.exclude = "identity"  # negatives never of the same "identity" | "pair"
   c.objective.identity = "shared"  # "fused" pairs (CFAM), or IRRA's "shared" classifier
   c.objective.mlm_share = 0.15  # share of the words that the loss mlm masks
+  c.objective.mlm_in_place = False  # every loss reads the captions that mlm has masked
 
   # Adam with L2, IRRA's epsilon; new modules 5x, biases 2x.
   c.optim = ConfigDict(dict(name="adam", lr=1e-5, b1=0.9, b2=0.999, eps=1e-3))
@@ -149,7 +150,8 @@ def _embedded(c):
   c.data.image = f"resize({height},{width})|pad_crop(4)"
   c.data.batch = 48
   c.text.length = 152  # the longest text of the grammar has 148 tokens
-  c.text.mask_share = 0.0  # too few steps to learn through noise
+  # Too few steps to learn through noise.
+  c.text.mask_share, c.objective.mlm_in_place = 0.0, False
   # Coarse texts cost a third of fine ones and teach the colours and garments first.
   c.text.buckets, c.text.short_first = (40,), 200
   c.objective.temperature = 0.05
@@ -191,5 +193,6 @@ def _overfit(c):
   """Can the model fit what it sees? No augmentation, no selection, scored on train."""
   c.data.val, c.data.val_share = "", 0.0
   c.data.image, c.text.mask_share = c.data.eval_image, 0.0
+  c.objective.mlm_in_place = False
   c.train.epochs, c.train.eval_every = 60.0, 10.0
   c.evals.train = common.evaluation("train", note="training pairs: fit, not skill")

@@ -164,6 +164,7 @@ def test_the_recipe_has_the_numbers_of_the_paper_and_of_irra(value):
     exclude="identity",
     identity="fused",
     mlm_share=0.15,
+    mlm_in_place=False,
   )
   assert c.eval.msd_variant == "paper"
   m = c.model
@@ -236,6 +237,7 @@ def test_irra_groups_and_schedule_are_those_of_the_released_code():
     kind="cosine", per="epoch", warmup_epochs=5.0, warmup_from=0.1
   )
   assert (made.config.text.length, made.config.text.mask_share) == (77, 0.0)
+  assert made.config.objective.mlm_in_place
   model = build.settings(made.fields)
   assert (model["mlm_layers"], model["mlm_heads"]) == (4, 8)
 

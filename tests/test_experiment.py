@@ -12,7 +12,7 @@ import pytest
 
 from tests import small_run
 from tpr_jax import config as configs
-from tpr_jax import experiment, training
+from tpr_jax import training
 from tpr_jax.checkpoints import CheckpointError
 from tpr_jax.core import tree
 from tpr_jax.data import build as data_build

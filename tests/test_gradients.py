@@ -18,9 +18,9 @@ CASES = {
     dict(tiny.OBJECTIVE, negatives="global", exclude="pair"),
   ),
   "IRRA": (dict(sdm=1.0, identity=1.0, mlm=1.0), SHARED),
-  "IRRA, soft labels": (
+  "IRRA, soft labels, masked in place": (
     dict(sdm=1.0, identity=1.0, mlm=1.0),
-    dict(SHARED, soft_labels=True),
+    dict(SHARED, soft_labels=True, mlm_in_place=True),
   ),
   "InfoNCE, learnt temperature": (
     dict(infonce=1.0),

@@ -21,6 +21,7 @@ OBJECTIVE = dict(
   exclude="identity",
   identity="fused",
   mlm_share=0.15,
+  mlm_in_place=False,
 )
 FIELDS = dict(
   variant="tiny",

@@ -179,8 +179,8 @@ class Checkpoints:
       )
     self.wait()
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-      stored = _shapes(reader.metadata(self._state_folder(step)).item_metadata.tree)
-    asked = _shapes(wanted)
+      stored = tree.shapes(reader.metadata(self._state_folder(step)).item_metadata.tree)
+    asked = tree.shapes(wanted)
     names = asked.keys() | (stored.keys() if whole else set())
     # Parameters first: the optimizer's moments only repeat their differences.
     differ = sorted(
@@ -204,11 +204,6 @@ class Checkpoints:
 
   def close(self) -> None:
     self._manager.close()
-
-
-def _shapes(state: Any) -> dict[str, tuple[int, ...]]:
-  leaves = zip(tree.names(state), jax.tree.leaves(state), strict=True)
-  return {name: tuple(leaf.shape) for name, leaf in leaves}
 
 
 def abstract(state: Any, shardings: Any) -> Any:

@@ -5,8 +5,9 @@ from typing import Any
 
 import jax
 
-from tpr_jax.convert import files, towers
+from tpr_jax.convert import files, irra_heads, towers
 from tpr_jax.convert.source import Source
+from tpr_jax.core import tree
 from tpr_jax.models import build
 from tpr_jax.models.variants import OF_WEIGHTS
 
@@ -77,8 +78,10 @@ class Initial:
   ) -> Any:
     """Parameters with the towers of the weights in their place, each leaf placed.
 
+    IRRA's heads come along where the model has them (convert/irra_heads.py).
+
     Args:
-      params: fresh parameters; the heads among them stay.
+      params: fresh parameters; other heads among them stay.
       shardings: of every leaf of `params`.
       fields: the model's, with those of `settings` among them.
       vocab_size: of the tokenizer.
@@ -95,19 +98,26 @@ class Initial:
       activation=fields["activation"],
       allow=self._allow,
     )
+    heads, anew = {}, []
+    if source.layout == "irra":
+      heads, anew = irra_heads.heads(source, tree.shapes(params))
+    used = {irra_heads.file_name(name) for name in heads}
     self._recorded = dict(
       place=self.place,
       tokenizer=self.tokenizer(),
       settings={k: _plain(v) for k, v in report.settings.items()},
       resized=report.resized,
-      unused=report.kept,
+      anew=anew,
+      unused=[name for name in report.kept if name not in used],
     )
     self._source = None  # hundreds of megabytes
+    loaded |= tree.nested(heads)
     placed = jax.device_put(loaded, {name: shardings[name] for name in loaded})
     return {**params, **placed}
 
   def record(self) -> dict[str, Any]:
-    """For run.json: place, tokenizer, settings, resized tables, unused leaves."""
+    """For run.json: place, tokenizer, settings, resized tables, heads that start anew
+    though the file could have had them, unused leaves."""
     return self._recorded
 
   def lines(self) -> list[str]:
@@ -119,6 +129,7 @@ class Initial:
     return [
       f"Towers from {self.place}",
       *(f"  resized {line}" for line in self._recorded["resized"]),
+      *(f"  starts anew: {line}" for line in self._recorded["anew"]),
       *([f"  {len(unused)} leaves of the file are unused: {shown}"] if unused else []),
     ]
 

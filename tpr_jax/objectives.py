@@ -98,15 +98,17 @@ class Objective:
   masking: Mapping[str, Any]
 
   def prepare(self, batch: Batch, key: jax.Array) -> Batch:
-    """The batch with its captions masked; `masked`, `labels` [B, L] for mlm."""
-    batch, text = dict(batch), batch["text"]
+    """The batch with its captions masked; `labels` [B, L] for mlm, and `masked`, the
+    captions that it reads, unless all losses read them (`mlm_in_place`)."""
+    batch, rows = dict(batch), batch["text"].shape[0]
     if self.masking["share"]:
-      keys = jax.random.split(key, text.shape[0])
-      batch["text"], _ = mlm.mask_tokens(keys, text, **self.masking)
+      keys = jax.random.split(key, rows)
+      batch["text"], _ = mlm.mask_tokens(keys, batch["text"], **self.masking)
     if "mlm" in self.weights:
-      keys = jax.random.split(jax.random.fold_in(key, 1), text.shape[0])
+      keys = jax.random.split(jax.random.fold_in(key, 1), rows)
       masking = dict(self.masking, share=self.choices["mlm_share"], at_least_one=True)
-      batch["masked"], batch["labels"] = mlm.mask_tokens(keys, text, **masking)
+      masked, batch["labels"] = mlm.mask_tokens(keys, batch["text"], **masking)
+      batch["text" if self.choices["mlm_in_place"] else "masked"] = masked
     return batch
 
   def encode(self, params: Params, batch: Batch, key: jax.Array) -> Outputs:
@@ -135,8 +137,9 @@ class Objective:
         logits = apply("words", text_tokens, image_tokens)
         return mlm.cross_entropy(logits, batch["labels"])
 
-      masked = apply("encode_text", batch["masked"], True)["text_tokens"]
-      out["mlm"], out["mlm_count"] = words(masked, image["image_tokens"])
+      if not self.choices["mlm_in_place"]:
+        text = apply("encode_text", batch["masked"], True)
+      out["mlm"], out["mlm_count"] = words(text["text_tokens"], image["image_tokens"])
     return out
 
   def reduce(

@@ -64,9 +64,10 @@ def make_schedule(
     rise = jnp.clip(position / max(warmup, 1.0), 0.0, 1.0)
     factor = warmup_from + (1.0 - warmup_from) * rise if warmup else 1.0
     if kind != "constant":
-      done = jnp.clip((position - warmup) / max(total - warmup, 1.0), 0.0, 1.0)
+      left = jnp.clip((total - position) / max(total - warmup, 1.0), 0.0, 1.0)
+      # (1 + cos(pi (1 - left))) / 2, without cancelling digits at the end of the run.
       cosine = kind == "cosine"
-      decayed = 0.5 * (1.0 + jnp.cos(math.pi * done)) if cosine else 1.0 - done
+      decayed = jnp.sin(0.5 * math.pi * left) ** 2 if cosine else left
       factor = jnp.where(position < warmup, factor, decayed)
     return lr * factor
 

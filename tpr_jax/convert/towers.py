@@ -9,6 +9,7 @@ import numpy as np
 
 from tpr_jax.convert import layouts
 from tpr_jax.convert.source import ConvertError, Source
+from tpr_jax.core import tree
 from tpr_jax.models import position
 from tpr_jax.models.layers import patches
 from tpr_jax.models.variants import OF_WEIGHTS, VARIANTS
@@ -134,7 +135,7 @@ def towers(
   problems += _differing_heads(source, fields)
   if problems:
     raise ConvertError(_summary(source, fields, problems))
-  return _nested(leaves), report
+  return tree.nested(leaves), report
 
 
 def to_huggingface(
@@ -313,17 +314,6 @@ def _size_hint(source: Source, fields: Mapping[str, Any]) -> str:
   return (
     f" This looks like {kind} ({theirs}); the config asks for {mine}: use {way_out}"
   )
-
-
-def _nested(leaves: Mapping[str, np.ndarray]) -> dict[str, Any]:
-  tree: dict[str, Any] = {}
-  for name, value in leaves.items():
-    *folders, last = name.split("/")
-    at = tree
-    for folder in folders:
-      at = at.setdefault(folder, {})
-    at[last] = value
-  return tree
 
 
 def _export(

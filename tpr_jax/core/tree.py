@@ -1,7 +1,7 @@
 """Names of leaves, and rules that pick leaves by a regular expression on the name."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -31,6 +31,24 @@ def map_named(fn: Callable[..., Any], tree: Any, *rest: Any) -> Any:
 def names(tree: Any) -> list[str]:
   """Names of all leaves, in tree order."""
   return [leaf_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  """Name -> shape of every leaf."""
+  leaves = zip(names(tree), jax.tree.leaves(tree), strict=True)
+  return {name: tuple(leaf.shape) for name, leaf in leaves}
+
+
+def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
+  """{"visual/kernel": x} -> {"visual": {"kernel": x}}: the inverse of `names`."""
+  tree: dict[str, Any] = {}
+  for name, value in leaves.items():
+    *folders, last = name.split("/")
+    at = tree
+    for folder in folders:
+      at = at.setdefault(folder, {})
+    at[last] = value
+  return tree
 
 
 def first_match(rules: Sequence[tuple[str, Any]], name: str) -> Any:

@@ -62,6 +62,31 @@ def _convert(key: str, text: str, default: Any) -> Any:
   return value
 
 
+def sweep(
+  name: str,
+  rows: Sequence[tuple[str, str, Sequence[str]]],
+  scores: Sequence[str],
+  **fields: Any,
+) -> ConfigDict:
+  """A list of runs for `--mode=sweep`: every row with every seed.
+
+  Args:
+    name: names the folder, runs/NAME-sweep.
+    rows: (row of the table, `--config` value, overrides), in the order of the table;
+      an override is "train.steps=500", without `--config.`.
+    scores: columns, "EVAL/METRIC"; EVAL is an entry of `evals` in every row's config.
+      The first one is drawn and compared.
+    fields: those below.
+  """
+  c = ConfigDict(dict(name=name, rows=tuple(rows), scores=tuple(scores)))
+  c.seeds = (0, 1, 2)
+  c.base = ()  # overrides of every run; a row's own come after them and win
+  c.baseline = ""  # row that the others are compared to, seed by seed; "": none
+  c.jobs = 1  # runs at once; all see the same accelerators and the same environment
+  c.update(fields)
+  return c
+
+
 def model(variant: str) -> ConfigDict:
   """Every size of a variant (models/variants.py) as a field; dtype "auto": bfloat16
   compute on accelerators, float32 on CPU; parameters are float32 always.

@@ -26,6 +26,7 @@ LAYER = dict(
   report=5,
   data_modes=5,
   experiment=6,
+  sweep=6,
   training=7,
   main=8,
 )

@@ -14,10 +14,11 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ml_collections import ConfigDict
+from absl import flags
+from ml_collections import ConfigDict, config_flags
 
 _PACKAGE = pathlib.Path(__file__).resolve().parent
 # A checkout has configs/ beside the package; an installation has it inside.
@@ -89,6 +90,30 @@ def read(value: str) -> ConfigDict:
   spec.loader.exec_module(module)
   with errors():
     return module.get_config(argument) if colon else module.get_config()
+
+
+def overridden(value: str, overrides: Sequence[str]) -> ConfigDict:
+  """The locked config that a run of a resolved `--config` value would have.
+
+  Args:
+    value: from `resolve`.
+    overrides: "optim.lr=3e-5", ...: what follows `--config.`, parsed as there; the
+      last one of a field wins.
+
+  Raises:
+    ConfigError: an unknown field, or a value that its field cannot take.
+  """
+  config = read(value)
+  for word in overrides:
+    check_field(config, word.partition("=")[0])
+  argv = ["tpr_jax", f"--config={value}", *(f"--config.{word}" for word in overrides)]
+  parsed = flags.FlagValues()
+  config_flags.DEFINE_config_file("config", None, "", flag_values=parsed, sys_argv=argv)
+  try:
+    parsed(argv)
+  except flags.Error as error:
+    raise ConfigError(str(error)) from error
+  return parsed.config.lock()
 
 
 def fields(config: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -169,6 +194,19 @@ def differences(
     elif left != right:
       found.append(f"{prefix}{key}: {left!r} -> {right!r}")
   return found
+
+
+def occupied(folder: pathlib.Path, config: Mapping[str, Any]) -> str:
+  """Why a run folder cannot take a plain config: "" if it is free or holds this one."""
+  there = read_json(folder / "config.json")
+  changed = there and differences(there, config)
+  if not changed:
+    return ""
+  listed = "\n  ".join(changed)
+  return (
+    f"{folder} holds a run with another config (there -> asked):\n  {listed}"
+    "\nGive another folder with --run=DIR, or the same config to resume."
+  )
 
 
 def run_name(value: str, config: Mapping[str, Any], overridden: bool) -> str:

@@ -8,11 +8,14 @@ Modes (`--mode`):
   check    examines a dataset: missing, broken and doubtful files, counts, statistics
   write    writes the config's dataset to `--out` as JPEG + JSON (UFine6926 layout)
   archive  writes it to `--out` as ArrayRecord, read back by `:archive` configs
+  sweep    trains a list of runs with several seeds (configs/sweeps.py) and writes the
+           table of means and deviations; the same command again resumes
 """
 
 import os
 import pathlib
 import re
+import shlex
 import signal
 import sys
 
@@ -24,14 +27,16 @@ from tpr_jax.core import host_memory
 
 _DASHES = ("-", "--")
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
-MODES = ("train", "eval", "report", "check", "write", "archive")
+MODES = ("train", "eval", "report", "check", "write", "archive", "sweep")
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Config file and its argument: configs/cfam.py:NAME,option=value."
 )
 _MODE = flags.DEFINE_enum("mode", "train", MODES, "What to do (see above).")
 _RUN = flags.DEFINE_string(
-  "run", None, "Run folder. Default: runs/NAME, NAME made from the config."
+  "run",
+  None,
+  "Run folder. Default: runs/NAME, NAME made from the config; runs/NAME-sweep.",
 )
 _OUT = flags.DEFINE_string("out", None, "Folder to write to (modes write, archive).")
 _DISTRIBUTED = flags.DEFINE_bool(
@@ -77,17 +82,51 @@ def _config_and_folder():
   folder = pathlib.Path(_RUN.value) if _RUN.value else None
   if value is None:
     if folder is None or _MODE.value not in ("eval", "report"):
+      example = "sweeps.py:ablation" if _MODE.value == "sweep" else "cfam.py"
       raise configs.ConfigError(
-        f"--mode={_MODE.value} needs --config, for example --config=configs/cfam.py"
+        f"--mode={_MODE.value} needs --config, for example --config=configs/{example}"
         + ("" if folder else "; eval and report also take --run=DIR alone")
       )
     return configs.load(folder / "config.json"), folder
   config = _CONFIG.value.lock()
+  _check_mode(value, config)
+  if folder is None and _MODE.value == "sweep":
+    folder = pathlib.Path("runs") / f"{config.name}-sweep"
   if folder is None:
     overridden = bool(config_flags.get_override_values(flags.FLAGS["config"]))
     name = configs.run_name(value, configs.plain(config), overridden)
     folder = pathlib.Path("runs") / name
   return config, folder
+
+
+def _check_mode(value: str, config: configs.ConfigDict) -> None:
+  """A sweep for mode sweep, the config of one run for every other mode."""
+  from tpr_jax.sweep import plan
+
+  sweep, mode = plan.is_sweep(config), _MODE.value
+  if sweep and mode != "sweep":
+    raise configs.ConfigError(
+      f"--config={value} is a sweep, a list of runs: --mode=sweep runs it;"
+      f" --mode={mode} takes the config of one run, for example configs/cfam.py"
+    )
+  if mode == "sweep" and not sweep:
+    raise configs.ConfigError(
+      f"--config={value} is the config of one run; --mode=sweep takes a list of runs,"
+      " for example --config=configs/sweeps.py:ablation"
+    )
+
+
+def _sweep() -> int:
+  """Its processes import JAX; this one does not, and leaves them the devices."""
+  if _OUT.value or _DISTRIBUTED.value:
+    raise configs.ConfigError(
+      "--mode=sweep takes no --out (--run=DIR names its folder) and no --distributed"
+    )
+  config, folder = _config_and_folder()
+  from tpr_jax.sweep import plan, run
+
+  words = [pathlib.Path(sys.executable).name, "-m", "tpr_jax.main", *sys.argv[1:]]
+  return run.Sweep(plan.build(config, folder), words=shlex.join(words))()
 
 
 def _experiment():
@@ -117,6 +156,8 @@ def _dispatch() -> int:
   mode = _MODE.value
   if mode in ("check", "write", "archive"):
     return _data_mode(mode)
+  if mode == "sweep":
+    return _sweep()
   experiment = _experiment()
   if mode == "train":
     from tpr_jax import training
@@ -134,6 +175,10 @@ def _known_errors() -> tuple[type[Exception], ...]:
   from tpr_jax.data.transforms import PipeError
 
   found = [configs.ConfigError, DatasetError, ImageError, PipeError, TokenizerError]
+  if "tpr_jax.sweep.run" in sys.modules:
+    from tpr_jax.sweep import processes
+
+    found += [processes.SweepError, processes.Interrupted]
   if "tpr_jax.experiment" in sys.modules:
     from tpr_jax import checkpoints, evaluate, experiment, train
     from tpr_jax.convert.source import ConvertError

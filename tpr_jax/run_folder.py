@@ -33,14 +33,9 @@ class RunFolder:
 
   def check(self, config: ConfigDict) -> None:
     """Raises RunError unless the folder is free or holds a run of this very config."""
-    there = configs.read_json(self.folder / "config.json")
-    changed = there and configs.differences(there, configs.plain(config))
-    if changed:
-      listed = "\n  ".join(changed)
-      raise RunError(
-        f"{self.folder} holds a run with another config (there -> asked):\n  {listed}"
-        "\nGive another folder with --run=DIR, or the same config to resume."
-      )
+    why = configs.occupied(self.folder, configs.plain(config))
+    if why:
+      raise RunError(why)
 
   def claim(self, config: ConfigDict) -> None:
     """Writes config.json: not before data and model are known to be there."""

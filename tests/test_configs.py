@@ -19,10 +19,11 @@ from tpr_jax.initial import Initial
 from tpr_jax.models import build
 from tpr_jax.models.variants import VARIANTS
 
+NO_RUNS = (*configs.FRAGMENTS, "sweeps")  # fragments; lists of runs (tests/test_sweep.py)
 FILES = sorted(
   path.stem
   for path in configs.shipped_folder().glob("*.py")
-  if path.stem not in configs.FRAGMENTS
+  if path.stem not in NO_RUNS
 )
 RECIPES = [f"cfam:{name}" for name in ("cuhk_pedes", "icfg_pedes", "rstpreid")]
 RECIPES.append("cfam:ufine6926")

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from tpr_jax.core.times import duration
+
 
 class RunLog:
   """Writes one run's numbers; only `main` processes (`active`) write at all.
@@ -132,11 +134,3 @@ def _drop_after(path: pathlib.Path, step: int) -> None:
   partial = path.with_suffix(".tmp")
   partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
   os.replace(partial, path)
-
-
-def duration(seconds: float) -> str:
-  """75 -> "1:15"; 3675 -> "1:01:15"."""
-  whole = max(round(seconds), 0)
-  hours, rest = divmod(whole, 3600)
-  minutes, secs = divmod(rest, 60)
-  return f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes}:{secs:02d}"

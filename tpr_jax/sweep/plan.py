@@ -74,8 +74,8 @@ def build(config: ConfigDict, folder: pathlib.Path) -> Plan:
   for row, value, overrides in config.rows:
     words = (*config.base, *overrides)
     with _named(row):
-      single = configs.overridden(configs.resolve(value), words)
-      _check_run(single, config.scores)
+      single = _config_of_run(configs.resolve(value), words)
+      _check_scores(single, config.scores)
     for seed in config.seeds:
       own = folder / f"{names[row]}-seed{seed}"
       plain = {**configs.plain(single), "seed": seed}
@@ -189,10 +189,14 @@ def _check_override(word: str) -> None:
     )
 
 
-def _check_run(config: ConfigDict, scores: Sequence[str]) -> None:
-  """Is this the config of a run, and will it have these scores?"""
-  if is_sweep(config):
-    raise configs.ConfigError("its config is a sweep itself; give that of a run")
+def _config_of_run(value: str, overrides: Sequence[str]) -> ConfigDict:
+  if is_sweep(configs.read(value)):
+    raise configs.ConfigError(f"{value} is a sweep itself; name the config of a run")
+  return configs.overridden(value, overrides)
+
+
+def _check_scores(config: ConfigDict, scores: Sequence[str]) -> None:
+  """Will a run of this config have these scores?"""
   for name in scores:
     entry, _, metric = name.partition("/")
     if entry not in config.evals:

@@ -84,6 +84,12 @@ class Child:
         known = signum in (signal.SIGINT, signal.SIGTERM)
         self.process.send_signal(signum if known else signal.SIGTERM)
 
+  def end(self) -> None:
+    """Waits for the process to save and leave; asks it to, unless it has been told."""
+    if not self._told:
+      self.pass_on([signal.SIGTERM])
+    self.process.wait()
+
   def problem(self) -> str:
     """Why the run of an ended process failed; "" if it did not."""
     code = self.process.returncode

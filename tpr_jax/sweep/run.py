@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 from tpr_jax import config as configs
-from tpr_jax.run_log import duration
+from tpr_jax.core.times import duration
 from tpr_jax.sweep import picture, results, table
 from tpr_jax.sweep.plan import Plan, Run
 from tpr_jax.sweep.processes import Child, Interrupted, Signals, alone
@@ -54,8 +54,7 @@ class Sweep:
         self._run_all(lock, signals)
       finally:  # nothing is left behind, whatever went wrong here
         for child in self._active:
-          child.process.terminate()
-          child.process.wait()
+          child.end()
       summary = self._write(last=True)
       if signals.caught:
         done = sum(run["state"] == "finished" for run in summary["runs"])

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tpr_jax.run_log import duration
+from tpr_jax.core.times import duration
 from tpr_jax.sweep.results import Summary
 
 
@@ -69,9 +69,11 @@ def markdown(summary: Summary) -> str:
 def remarks(summary: Summary) -> list[str]:
   """What has to be said beside the numbers, one sentence each."""
   seeds = ", ".join(map(str, summary["config"]["seeds"]))
-  if any(row["n"] > 1 for row in summary["rows"]):
+  most = max(row["n"] for row in summary["rows"])
+  found = []
+  if most > 1:
     found = [f"Mean ± sample standard deviation (n - 1) over seeds {seeds}."]
-  else:
+  elif most:
     found = [f"One number each, no deviation (seeds asked for: {seeds})."]
   if summary["baseline"]:
     found.append(f"Differences to {summary['baseline']} are of the same seed.")

@@ -1,6 +1,6 @@
-"""Stands for `python -m tpr_jax.main` in tests/test_sweep.py: a run without training.
+"""Stands for `python -m tpr_jax.main` in these tests: a run without training.
 
-`python sweep_child.py BOOK ARGUMENTS`: BOOK is a JSON file, {"config": {run: plain
+`python child.py BOOK ARGUMENTS`: BOOK is a JSON file, {"config": {run: plain
 config}, "R1": {run: number}, "does": {run: what}}, a run being its folder's name. Every
 start and signal is a line of the file "starts" beside the book.
 """

@@ -2,6 +2,8 @@
 
 import ast
 import pathlib
+import subprocess
+import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LAYER = dict(
@@ -17,13 +19,16 @@ LAYER = dict(
   optim=3,
   checkpoints=3,
   run_folder=3,
-  initial=4,
+  run_weights=4,
+  initial=5,
+  pretrained=5,
   run_log=3,
   ahead=4,
   gradients=4,
   train=4,
   evaluate=4,
   report=5,
+  export=6,
   data_modes=5,
   experiment=6,
   sweep=6,
@@ -70,8 +75,20 @@ def test_losses_and_data_stay_apart():
 
 
 def test_init_files_are_empty():
+  package = ROOT / "tpr_jax" / "__init__.py"
   for path in (ROOT / "tpr_jax").rglob("__init__.py"):
-    assert path.read_text() == "", path
+    assert path == package or path.read_text() == "", path
+  docstring, *rest = ast.parse(package.read_text(encoding="utf-8")).body
+  assert isinstance(docstring, ast.Expr)
+  assert [(type(node), node.name) for node in rest] == [(ast.FunctionDef, "load")]
+
+
+def test_the_package_is_imported_without_jax():
+  code = "import sys, tpr_jax; print('jax' in sys.modules, 'numpy' in sys.modules)"
+  done = subprocess.run(
+    [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+  )
+  assert done.stdout.split() == ["False", "False"]
 
 
 def test_core_needs_neither_torch_nor_tensorflow():

@@ -13,6 +13,7 @@ from typing import Any
 
 import grain
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import (
   AnyPreservationPolicy,
@@ -165,6 +166,32 @@ class Checkpoints:
       partial_restore=True,
     )
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+      return reader.restore(self._state_folder(step), args=args)["params"]
+
+  def read_params(self, step: int) -> Any:
+    """All parameters of step `step` as numpy arrays, for use without their model.
+
+    Raises:
+      CheckpointError: the step is not there or holds no parameters.
+    """
+    if step not in self._manager.all_steps():
+      raise CheckpointError(
+        f"{self.folder} has no checkpoint of step {step}; it has"
+        f" {sorted(self._manager.all_steps())}"
+      )
+    self.wait()
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+      stored = reader.metadata(self._state_folder(step)).item_metadata.tree
+      if not stored.get("params"):
+        raise CheckpointError(f"{self._state_folder(step)} holds no parameters")
+      item = {"params": stored["params"]}
+      args = ocp.args.PyTreeRestore(
+        item=item,
+        restore_args=jax.tree.map(
+          lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item
+        ),
+        partial_restore=True,
+      )
       return reader.restore(self._state_folder(step), args=args)["params"]
 
   def _state_folder(self, step: int) -> pathlib.Path:

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from tpr_jax import checkpoints as ckpt
 from tpr_jax import config as configs
-from tpr_jax import evaluate, objectives
+from tpr_jax import evaluate, objectives, run_weights
 from tpr_jax.core import sharding
 from tpr_jax.core.types import Params
 from tpr_jax.data import build as data_build
@@ -48,10 +48,9 @@ class Experiment:
     )
     with configs.errors():
       self.fields = self._fields()
-    words = config.text.tokenizer
-    if words == "auto":
-      words = self.initial.tokenizer() or "instant"
-    self.tokenizer = tokenizer.build(words)
+    auto = config.text.tokenizer == "auto"
+    own = self.initial.tokenizer() if auto else ""
+    self.tokenizer = tokenizer.build(run_weights.tokenizer_spec(config, own))
     self._encoder: evaluate.Encoder | None = None
 
   # --- data ---------------------------------------------------------------------
@@ -82,17 +81,8 @@ class Experiment:
 
   def _fields(self) -> dict[str, Any]:
     """Fields of the model (models/build.py), with those that its weights decide."""
-    fields, objective = self.config.model.to_dict(), self.config.objective
-    del fields["init_from"], fields["init_allow"]
-    if fields["dtype"] == "auto":
-      cpu = jax.default_backend() == "cpu"
-      fields["dtype"] = "float32" if cpu else "bfloat16"
-    return dict(
-      fields | self.initial.settings(fields),
-      text_length=self.config.text.length,
-      learn_scale=objective.learn_temperature,
-      initial_scale=1.0 / objective.temperature,
-    )
+    decided = self.initial.settings(self.config.model.to_dict())
+    return run_weights.model_fields(self.config, decided)
 
   def model(self, num_classes: int, heads: Collection[str] | None = None) -> Any:
     """The Flax module with the heads that the active losses need (or those given)."""
@@ -140,16 +130,7 @@ class Experiment:
     if "num_classes" not in run:
       raise RunError(f"{self.folder} has no run.json: has this run been trained?")
     saved = ckpt.Checkpoints(self.folder / "checkpoints", read_only=True)
-    best, latest = saved.best(), saved.latest()
-    if latest is None:
-      raise RunError(f"{self.folder}: no checkpoint to evaluate")
-    step = latest if best is None else best
-    select = self.config.train.select
-    selection = (
-      f"best validation {select} ({saved.scores()[best]:.2f})"
-      if best is not None
-      else "last step (no validation split)"
-    )
+    step, selection = run_weights.selected(saved, self.config.train.select)
     with configs.errors():
       model = self.model(run["num_classes"])
     shapes = jax.eval_shape(self.init_fn(model), jax.random.key(0))

@@ -5,7 +5,8 @@ from typing import Any
 
 import jax
 
-from tpr_jax.convert import files, irra_heads, towers
+from tpr_jax import run_weights
+from tpr_jax.convert import irra_heads, towers
 from tpr_jax.convert.source import Source
 from tpr_jax.core import tree
 from tpr_jax.models import build
@@ -16,7 +17,8 @@ class Initial:
   """Pretrained weights of a run's towers: read when first needed, and only then.
 
   Args:
-    place: `config.model.init_from` (convert/files.py says which kinds); "" for none.
+    place: `config.model.init_from`: a run's folder, or a published checkpoint
+      (convert/files.py says which kinds); "" for none.
     allow: regexes of leaves of the file that may stay unused.
     recorded: what `record` gave when the run began. Evaluation and a resumed run need
       the settings and not the weights, which may be gone by then.
@@ -29,7 +31,7 @@ class Initial:
 
   def _read(self) -> Source:
     if self._source is None:
-      self._source = files.read(self.place)
+      self._source = run_weights.read(self.place)
     return self._source
 
   def tokenizer(self) -> str:
@@ -38,8 +40,7 @@ class Initial:
       return ""
     if self._recorded:
       return self._recorded["tokenizer"]
-    found = self._read().tokenizer_place
-    return f"clip:{found}" if found else ""
+    return self._read().tokenizer
 
   def settings(self, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of the model that the weights decide: activation, epsilon, pixel values.
@@ -104,6 +105,7 @@ class Initial:
     used = {irra_heads.file_name(name) for name in heads}
     self._recorded = dict(
       place=self.place,
+      detail=source.detail,
       tokenizer=self.tokenizer(),
       settings={k: _plain(v) for k, v in report.settings.items()},
       resized=report.resized,
@@ -116,8 +118,8 @@ class Initial:
     return {**params, **placed}
 
   def record(self) -> dict[str, Any]:
-    """For run.json: place, tokenizer, settings, resized tables, heads that start anew
-    though the file could have had them, unused leaves."""
+    """For run.json: place, detail (the step of a run), tokenizer, settings, resized
+    tables, heads that start anew though the file could have had them, unused leaves."""
     return self._recorded
 
   def lines(self) -> list[str]:
@@ -126,8 +128,9 @@ class Initial:
       return []
     unused = self._recorded["unused"]
     shown = f"{', '.join(unused[:3])}{', ...' if len(unused) > 3 else ''}"
+    detail = self._recorded.get("detail")  # older records have none
     return [
-      f"Towers from {self.place}",
+      f"Towers from {self.place}" + (f" ({detail})" if detail else ""),
       *(f"  resized {line}" for line in self._recorded["resized"]),
       *(f"  starts anew: {line}" for line in self._recorded["anew"]),
       *([f"  {len(unused)} leaves of the file are unused: {shown}"] if unused else []),

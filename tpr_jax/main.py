@@ -10,6 +10,10 @@ Modes (`--mode`):
   archive  writes it to `--out` as ArrayRecord, read back by `:archive` configs
   sweep    trains a list of runs with several seeds (configs/sweeps.py) and writes the
            table of means and deviations; the same command again resumes
+  export   writes the selected checkpoint of a run (`--run`, or the same `--config`) to
+           the folder `--out`, with a model card, as `--format` says: huggingface
+           (transformers.CLIPModel; the default), openclip, or stablehlo (both encoders
+           for any batch, to be served by JAX alone)
 """
 
 import os
@@ -27,7 +31,17 @@ from tpr_jax.core import host_memory
 
 _DASHES = ("-", "--")
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
-MODES = ("train", "eval", "report", "check", "write", "archive", "sweep")
+MODES = (
+  "train",
+  "eval",
+  "report",
+  "check",
+  "write",
+  "archive",
+  "export",
+  "sweep",
+)
+FORMATS = ("huggingface", "openclip", "stablehlo")  # tpr_jax/export/export.py
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Config file and its argument: configs/cfam.py:NAME,option=value."
@@ -38,7 +52,12 @@ _RUN = flags.DEFINE_string(
   None,
   "Run folder. Default: runs/NAME, NAME made from the config; runs/NAME-sweep.",
 )
-_OUT = flags.DEFINE_string("out", None, "Folder to write to (modes write, archive).")
+_OUT = flags.DEFINE_string(
+  "out", None, "Folder to write to (modes write, archive, export)."
+)
+_FORMAT = flags.DEFINE_enum(
+  "format", "huggingface", FORMATS, "What export writes (see above)."
+)
 _DISTRIBUTED = flags.DEFINE_bool(
   "distributed", False, "Join a multi-process run described by the cluster's variables."
 )
@@ -81,11 +100,11 @@ def _config_and_folder():
   value = _config_value(sys.argv)
   folder = pathlib.Path(_RUN.value) if _RUN.value else None
   if value is None:
-    if folder is None or _MODE.value not in ("eval", "report"):
+    if folder is None or _MODE.value not in ("eval", "report", "export"):
       example = "sweeps.py:ablation" if _MODE.value == "sweep" else "cfam.py"
       raise configs.ConfigError(
         f"--mode={_MODE.value} needs --config, for example --config=configs/{example}"
-        + ("" if folder else "; eval and report also take --run=DIR alone")
+        + ("" if folder else "; eval, report and export also take --run=DIR alone")
       )
     return configs.load(folder / "config.json"), folder
   config = _CONFIG.value.lock()
@@ -152,8 +171,20 @@ def _data_mode(mode: str) -> int:
   return {"write": data_modes.write, "archive": data_modes.archive}[mode](config, out)
 
 
+def _export() -> int:
+  if _OUT.value is None:
+    raise configs.ConfigError("--mode=export needs --out=DIR, the folder to write to")
+  _, folder = _config_and_folder()
+  from tpr_jax.export import export  # JAX takes seconds
+
+  export.export(folder, pathlib.Path(_OUT.value), _FORMAT.value)
+  return 0
+
+
 def _dispatch() -> int:
   mode = _MODE.value
+  if mode == "export":
+    return _export()
   if mode in ("check", "write", "archive"):
     return _data_mode(mode)
   if mode == "sweep":
@@ -179,18 +210,26 @@ def _known_errors() -> tuple[type[Exception], ...]:
     from tpr_jax.sweep import processes
 
     found += [processes.SweepError, processes.Interrupted]
-  if "tpr_jax.experiment" in sys.modules:
-    from tpr_jax import checkpoints, evaluate, experiment, train
+  if "tpr_jax.run_folder" in sys.modules:  # JAX has been imported
+    from tpr_jax.checkpoints import CheckpointError
     from tpr_jax.convert.source import ConvertError
+    from tpr_jax.run_folder import RunError
+
+    found += [CheckpointError, ConvertError, RunError]
+  if "tpr_jax.experiment" in sys.modules:
+    from tpr_jax import evaluate, train
     from tpr_jax.report.files import ReportError
 
-    found += [checkpoints.CheckpointError, experiment.RunError, ReportError]
     found += [
-      ConvertError,
       evaluate.EvaluationError,
       train.NonFiniteLoss,
       train.Interrupted,
+      ReportError,
     ]
+  if "tpr_jax.export.export" in sys.modules:
+    from tpr_jax.export.problems import ExportError
+
+    found += [ExportError]
   return tuple(found)
 
 

@@ -11,8 +11,9 @@ import ml_dtypes  # noqa: F401  gives numpy the dtype bfloat16, which safetensor
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from tpr_jax.convert import layouts, settings, torch_files
+from tpr_jax.convert import layouts, settings, square_table, torch_files
 from tpr_jax.convert.source import ConvertError, Source
+from tpr_jax.models.layers import patches
 
 # Config and weights of a folder, in the order in which they are looked for.
 _PAIRS = (
@@ -22,19 +23,25 @@ _PAIRS = (
   ("config.json", "pytorch_model.bin"),
   ("config.json", "pytorch_model.bin.index.json"),
   ("open_clip_config.json", "open_clip_pytorch_model.bin"),
+  ("tpr_jax.json", "params.safetensors"),
 )
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 _TOKENIZERS = (("vocab.json", "merges.txt"), ("tokenizer.json",))
+# The table of a grid that is no square, bit for bit (export/huggingface.py writes it).
+TABLE_FILE = "position_table.safetensors"
 _SMALL_FILES = [
+  "tpr_jax.json",
   "config.json",
   "open_clip_config.json",
   "preprocessor_config.json",
+  TABLE_FILE,
   *(name for names in _TOKENIZERS for name in names),
 ]
 # Weights of a hub repository, fetched one kind after another until one is there.
 _HUB_WEIGHTS = (
   ["model.safetensors", "model.safetensors.index.json", "model-?????-of-*.safetensors"],
   ["open_clip_model.safetensors"],
+  ["params.safetensors"],
   ["pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-?????-of-*.bin"],
   ["open_clip_pytorch_model.bin"],
 )
@@ -48,8 +55,9 @@ def read(place: str | os.PathLike) -> Source:
 
   Args:
     place: a folder of Hugging Face (config.json with model.safetensors, shards or
-      pytorch_model.bin) or of OpenCLIP (open_clip_config.json with its weights); one
-      file (.safetensors, .pt, .pth, .bin); or else a Hugging Face hub id.
+      pytorch_model.bin), of OpenCLIP (open_clip_config.json with its weights) or of
+      our StableHLO export (tpr_jax.json with params.safetensors); one file
+      (.safetensors, .pt, .pth, .bin); or else a Hugging Face hub id.
 
   Raises:
     ConvertError: nothing there, a broken file, a pickle with code, no CLIP.
@@ -94,6 +102,8 @@ def _folder(path: pathlib.Path) -> Source:
     beside = path / "preprocessor_config.json"
     preprocessor = _json(beside) if beside.is_file() else {}
     known = settings.from_hugging_face(str(path), config, preprocessor)
+  elif config_name == "tpr_jax.json":
+    known = settings.from_tpr_jax(str(path), config)
   else:
     known = settings.from_open_clip(str(path), config)
   if weights_name.endswith(".index.json"):
@@ -102,7 +112,50 @@ def _folder(path: pathlib.Path) -> Source:
     weights, _ = _weights(path / weights_name)
   weights = _unprefixed(weights)
   layout = _layout(path, weights)
-  return Source(str(path), weights, layout, known, _tokenizer(path))
+  if "image_size" in known:
+    known.update(_grid(path, weights, layout, known))
+  folder, spec = _tokenizer(path)
+  return Source(str(path), weights, layout, known, folder, spec)
+
+
+def _grid(
+  folder: pathlib.Path,
+  weights: dict[str, np.ndarray],
+  layout: str,
+  known: dict[str, Any],
+) -> dict[str, Any]:
+  """{"grid": ...} where the picture's is no square; Hugging Face's table follows it."""
+  (table,) = layouts.file_names(layout, "visual/position_embedding")
+  (kernel,) = layouts.file_names(layout, "visual/patch_embedding/kernel")
+  if table not in weights or weights.get(kernel, np.zeros(0)).ndim != 4:
+    return {}  # which the conversion lists, with all else that is missing
+  patch = layouts.from_file(layout, "visual/patch_embedding/kernel", [weights[kernel]])
+  patch = patch.shape[:2]
+  try:
+    grid = patches.grid(known["image_size"], patch, known.get("stride", patch))
+  except ValueError as error:
+    raise ConvertError(f"{folder}: {error}") from error
+  rows, wanted = len(weights[table]), 1 + grid[0] * grid[1]
+  side = round((rows - 1) ** 0.5)
+  if layout == "huggingface" and grid != (side, side):
+    try:
+      weights[table] = _exact(folder, square_table.from_square(weights[table], grid))
+    except ValueError as error:
+      raise ConvertError(f"{folder}: {table}: {error}") from error
+    return {"grid": grid}
+  return {"grid": grid} if rows == wanted else {}
+
+
+def _exact(folder: pathlib.Path, table: np.ndarray) -> np.ndarray:
+  """The table of the file beside, if the square one still says the same: training
+  elsewhere changes the square one alone."""
+  beside = folder / TABLE_FILE
+  if not beside.is_file():
+    return table
+  exact = _safetensors(beside).get("visual/position_embedding")
+  same = exact is not None and exact.shape == table.shape
+  limit = 2 * square_table.ACCURACY * np.abs(table).max()
+  return exact if same and np.abs(exact - table).max() <= limit else table
 
 
 def _layout(path: pathlib.Path, names: Iterable[str]) -> str:
@@ -112,11 +165,19 @@ def _layout(path: pathlib.Path, names: Iterable[str]) -> str:
     raise ConvertError(f"{path}: {error}") from None
 
 
-def _tokenizer(folder: pathlib.Path) -> str | None:
+def _tokenizer(folder: pathlib.Path) -> tuple[str | None, str]:
+  """(folder of tokenizer files or None, spec for data/tokenizer.py or "")."""
   for names in _TOKENIZERS:
     if all((folder / name).is_file() for name in names):
-      return str(folder)
-  return None
+      break
+  else:
+    return None, ""
+  route = "clip"
+  if names == ("tokenizer.json",):
+    # CLIP's pieces end in "</w>"; a vocabulary without is another one.
+    model = _json(folder / "tokenizer.json").get("model") or {}
+    route = "clip" if model.get("end_of_word_suffix") == "</w>" else "json"
+  return str(folder), f"{route}:{folder}"
 
 
 def _json(path: pathlib.Path) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 OpenAI's names are those of Radford et al.'s release, which OpenCLIP kept; IRRA
 (arXiv:2303.12501) and its relatives put "base_model." before them. Hugging Face's are
-those of `transformers.CLIPModel`, with "pre_layrnorm" misspelt as it is there.
+those of `transformers.CLIPModel`, with "pre_layrnorm" misspelt as it is there. Those of
+"tpr_jax" are our own, in run folders and in one of our exports.
 """
 
 import re
@@ -13,7 +14,9 @@ import numpy as np
 
 from tpr_jax.convert.source import ConvertError
 
-LAYOUTS = ("openai", "irra", "huggingface")
+LAYOUTS = ("openai", "irra", "huggingface", "tpr_jax")
+# With heads beside the towers.
+TRAINED = ("irra", "tpr_jax")
 # Leaves that carry no weights of a tower; CLIP files of some age have them.
 BUFFERS = re.compile(
   r"(^|\.)(position_ids|logit_scale|input_resolution|context_length|vocab_size"
@@ -111,12 +114,14 @@ def detect(names: Collection[str]) -> str:
     f" {len(names)} leaves, of them {', '.join(sorted(names)[:4]) or 'none'}"
     + (f" (it looks like {known})" if known else "")
     + "; expected the names of transformers.CLIPModel, of OpenAI's or OpenCLIP's CLIP,"
-    " or of IRRA"
+    " of IRRA, or our own"
   )
 
 
 def file_names(layout: str, ours: str) -> tuple[str, ...]:
   """Names in the file that make one leaf of ours: one, or three (q, k, v)."""
+  if layout == "tpr_jax":
+    return (ours,)
   column = _column(layout)
   block = _OURS_IN_BLOCK.fullmatch(ours)
   if block:
@@ -130,8 +135,11 @@ def file_names(layout: str, ours: str) -> tuple[str, ...]:
 
 def block_index(layout: str, tower: str, name: str) -> int | None:
   """Which block of "visual" or "text" the file's leaf `name` belongs to, if any."""
-  stack = _prefix(layout) + _STACKS[tower][_column(layout)]
-  index = name.removeprefix(stack).split(".")[0]
+  if layout == "tpr_jax":
+    stack, end = f"{tower}/blocks/block_", "/"
+  else:
+    stack, end = _prefix(layout) + _STACKS[tower][_column(layout)], "."
+  index = name.removeprefix(stack).split(end)[0]
   return int(index) if name.startswith(stack) and index.isdecimal() else None
 
 
@@ -164,6 +172,8 @@ def shapes(fields: dict[str, Any], vocab_size: int, tokens: int) -> dict[str, tu
 
 def _axes(layout: str, ours: str, ndim: int) -> tuple[int, ...]:
   """The transposition from the file's array to ours."""
+  if layout == "tpr_jax":
+    return tuple(range(ndim))
   if ours == "visual/patch_embedding/kernel":
     return (2, 3, 1, 0)  # [out, in, h, w] -> [h, w, in, out]
   if ours.endswith("projection/kernel") and layout != "huggingface":

@@ -4,7 +4,7 @@ Absent keys have the meaning that their libraries give them: `transformers.CLIPC
 writes only what differs from its defaults, and so does OpenCLIP by hand.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tpr_jax.convert.source import ConvertError
@@ -23,6 +23,22 @@ def _agreed(place: str, what: str, vision: Any, text: Any) -> Any:
 def _pixels(found: Mapping[str, Any], mean: str, std: str) -> dict[str, Any]:
   named = dict(pixel_mean=found.get(mean), pixel_std=found.get(std))
   return {k: tuple(map(float, v)) for k, v in named.items() if v is not None}
+
+
+# Pillow's numbers of the filters, which preprocessor_config.json has.
+FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
+
+
+def _preprocessing(found: Mapping[str, Any]) -> dict[str, Any]:
+  """`filter`, and `image_size` where pictures are squashed to one (CLIP crops)."""
+  made: dict[str, Any] = {}
+  size, resample = found.get("size"), found.get("resample")
+  squashed = found.get("do_resize", True) and not found.get("do_center_crop", True)
+  if squashed and isinstance(size, Mapping) and {"height", "width"} <= set(size):
+    made["image_size"] = (int(size["height"]), int(size["width"]))
+  if isinstance(resample, int) and 0 <= resample < len(FILTERS):
+    made["filter"] = FILTERS[resample]
+  return made
 
 
 def from_hugging_face(
@@ -59,6 +75,7 @@ def from_hugging_face(
     vision_heads=vision.get("num_attention_heads", 12),
     text_heads=text.get("num_attention_heads", 8),
     **_pixels(preprocessor, "image_mean", "image_std"),
+    **_preprocessing(preprocessor),
   )
 
 
@@ -85,13 +102,56 @@ def from_open_clip(place: str, config: Mapping[str, Any]) -> dict[str, Any]:
   epsilon = [
     float((tower.get("norm_kwargs") or {}).get("eps", 1e-5)) for tower in (vision, text)
   ]
+  pixels = config.get("preprocess_cfg") or {}
   settings = dict(
     activation="quick_gelu" if model.get("quick_gelu", False) else "gelu",
     epsilon=_agreed(place, "norm eps", *epsilon),
-    **_pixels(config.get("preprocess_cfg") or {}, "mean", "std"),
+    **_pixels(pixels, "mean", "std"),
   )
   if "width" in vision:
     settings["vision_heads"] = vision["width"] // vision.get("head_width", 64)
   if "heads" in text:
     settings["text_heads"] = text["heads"]
+  size = vision.get("image_size")
+  if isinstance(size, Sequence) and len(size) == 2:
+    settings["image_size"] = tuple(int(length) for length in size)
+  if pixels.get("interpolation") in FILTERS:
+    settings["filter"] = pixels["interpolation"]
   return settings
+
+
+# Of tpr_jax.json: name -> how its value becomes a setting.
+_OURS = {
+  "activation": str,
+  "epsilon": float,
+  "pixel_mean": lambda value: tuple(map(float, value)),
+  "pixel_std": lambda value: tuple(map(float, value)),
+  "vision_heads": int,
+  "text_heads": int,
+  "image_size": lambda value: tuple(map(int, value)),
+  "stride": lambda value: tuple(map(int, value)),
+  "filter": str,
+  "logit_scale": float,
+}
+
+
+def from_tpr_jax(place: str, config: Mapping[str, Any]) -> dict[str, Any]:
+  """`Source.settings` out of tpr_jax.json, which export/stablehlo.py writes.
+
+  Raises:
+    ConvertError: a setting is missing or of the wrong kind.
+  """
+  found = config.get("settings")
+  missing = sorted(set(_OURS) - set(found if isinstance(found, Mapping) else ()))
+  if missing:
+    raise ConvertError(
+      f"{place}: tpr_jax.json has no settings {', '.join(missing)}; export the run"
+      " again"
+    )
+  try:
+    made = {name: kind(found[name]) for name, kind in _OURS.items()}
+  except (TypeError, ValueError) as error:
+    raise ConvertError(f"{place}: tpr_jax.json: {error}") from error
+  if made["activation"] not in ACTIVATIONS:
+    raise ConvertError(f"{place}: tpr_jax.json: activation {made['activation']!r}")
+  return made

@@ -17,11 +17,16 @@ class Source:
   Attributes:
     place: where it came from, for messages.
     weights: float32 arrays; "module." prefixes and wrapping dictionaries are gone.
-    layout: whose names they are: "huggingface", "openai" (OpenCLIP has the same) or
-      "irra" (OpenAI's under "base_model.", with heads beside them).
+    layout: whose names they are: "huggingface", "openai" (OpenCLIP has the same),
+      "irra" (OpenAI's under "base_model.", with heads beside them) or "tpr_jax".
     settings: `activation`, `epsilon`, `pixel_mean`, `pixel_std`, `vision_heads`,
-      `text_heads`; a key is absent where the files do not say.
+      `text_heads`; `image_size` (height, width) that the towers were trained with,
+      `stride` of its patches, `grid` (rows, columns) of the position table where that
+      is no square, `filter` of the resize (data/transforms.py), `logit_scale` (a
+      logarithm) where it is no leaf. A key is absent where the files do not say.
     tokenizer_place: folder of vocab.json and merges.txt, or of tokenizer.json.
+    tokenizer: the spec of the tokenizer (data/tokenizer.py), "" where unknown.
+    detail: what a person wants to know beside the place: "step 375: ...".
   """
 
   place: str
@@ -29,3 +34,5 @@ class Source:
   layout: str
   settings: dict[str, Any]
   tokenizer_place: str | None
+  tokenizer: str = ""
+  detail: str = ""

@@ -52,9 +52,9 @@ def variant_fields(source: Source) -> dict[str, Any]:
 
   Returns:
     vision_width, vision_layers, vision_heads, patch (h, w), grid (rows, columns) or
-    None where the table is of no square, text_width, text_layers, text_heads,
-    text_length, vocab_size, joint_dim. Heads leave no trace in shapes: they are the
-    config's, or else one per 64 channels as in all of CLIP's towers.
+    None where the table is of no square and no file tells, text_width, text_layers,
+    text_heads, text_length, vocab_size, joint_dim. Heads leave no trace in shapes: they
+    are the config's, or else one per 64 channels as in all of CLIP's towers.
 
   Raises:
     ConvertError: a leaf that tells a size is missing or has another number of axes.
@@ -81,7 +81,7 @@ def variant_fields(source: Source) -> dict[str, Any]:
     vision_layers=layers("visual"),
     vision_heads=source.settings.get("vision_heads", max(vision_width // 64, 1)),
     patch=(high, wide),
-    grid=_square(shape(_IMAGE_TABLE, 2)[0]),
+    grid=source.settings.get("grid") or _square(shape(_IMAGE_TABLE, 2)[0]),
     text_width=text_width,
     text_layers=layers("text"),
     text_heads=source.settings.get("text_heads", max(text_width // 64, 1)),
@@ -109,8 +109,8 @@ def towers(
     vocab_size: rows of the model's token table; must be the file's.
     activation: what the weights were trained with, for files that do not say; it wins
       over files that do.
-    grid: (rows, columns) of the file's image table, where it is neither of a square
-      nor of the model's own grid.
+    grid: (rows, columns) of the file's image table, where no file tells and it is
+      neither of a square nor of the model's own grid.
     allow: regular expressions of leaves that the file may have beyond the towers.
 
   Returns:
@@ -129,7 +129,8 @@ def towers(
       " trained with (OpenAI's: quick_gelu; most of OpenCLIP's own: gelu). Pass"
       " activation=, or the folder with the config"
     )
-  report = Report(settings=known)
+  report = Report(settings=known, logit_scale=source.settings.get("logit_scale"))
+  grid = grid or source.settings.get("grid")
   leaves, problems = _gather(source, fields, vocab_size, grid, report)
   problems += _sort_extras(source, fields, allow, report)
   problems += _differing_heads(source, fields)
@@ -253,7 +254,7 @@ def _sort_extras(
     for ours in layouts.shapes(fields, 1, 1)
     for name in layouts.file_names(source.layout, ours)
   }
-  problems, heads = [], source.layout == "irra"
+  problems, heads = [], source.layout in layouts.TRAINED
   for name in sorted(set(source.weights) - used):
     in_tower = any(
       layouts.block_index(source.layout, tower, name) is not None

@@ -117,6 +117,26 @@ def inspect(
     ) from error
 
 
+def from_pillow(image: Image.Image, name: str) -> np.ndarray:
+  """An opened Pillow image -> uint8 RGB [h, w, 3], by the rules of `decode`.
+
+  Raises:
+    ImageError: truncated, of a kind that has no 8-bit colours, or over MAX_PIXELS.
+  """
+  width, height = image.size
+  if width * height > MAX_PIXELS:
+    raise ImageError(f"{name}: {width} x {height} pixels, over {MAX_PIXELS:,}")
+  try:
+    image.load()
+    return _to_rgb(image, name)[0]
+  except ImageError:
+    raise
+  except Exception as error:  # decoders fail in many ways (see `inspect`)
+    raise ImageError(
+      f"{name}: damaged or truncated ({type(error).__name__}: {error})"
+    ) from error
+
+
 def encode_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
   """uint8 RGB [h, w, 3] -> JPEG bytes (deterministic for one Pillow version)."""
   if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:

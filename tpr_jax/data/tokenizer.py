@@ -1,9 +1,10 @@
-"""Captions to token ids: CLIP's vocabulary by three routes, and a small one of ours.
+"""Captions to token ids: CLIP's vocabulary by three routes, and small ones of ours.
 
   build("people")          our byte-level BPE (people_bpe.json), for tiny models
   build("clip:PLACE")      transformers' CLIPTokenizer from a folder or a hub id
   build("merges:PATH")     the same, from CLIP's bpe_simple_vocab_16e6.txt(.gz)
   build("instant")         CLIP's vocabulary inside the instant-clip-tokenizer package
+  build("json:FOLDER")     any tokenizer.json with our special tokens, as exports write
 
 Every route cleans the text first, as CLIP does (`clean`), so the CLIP routes give
 the same ids. Every vocabulary ends with its end token: `argmax(ids)` finds the end of
@@ -26,8 +27,9 @@ import ftfy
 import numpy as np
 
 START, END = "<|startoftext|>", "<|endoftext|>"
+PAD, MASK = "<|pad|>", "<|mask|>"  # of tokenizer.json; CLIP's vocabulary has neither
 PEOPLE = pathlib.Path(__file__).with_name("people_bpe.json")
-ROUTES = ("people", "instant", "clip:FOLDER_OR_HUB_ID", "merges:PATH")
+ROUTES = ("people", "instant", "clip:FOLDER_OR_HUB_ID", "merges:PATH", "json:FOLDER")
 CLIP_MERGES = 48_894
 # Printable ASCII without an ampersand: ftfy and html.unescape leave it as it is.
 _PLAIN = re.compile(r"[\n\t -%'-~]*")
@@ -122,6 +124,37 @@ class _People(Tokenizer):
     return [[token + 1 for token in row.ids] for row in batch]
 
 
+class _Json(Tokenizer):
+  """A tokenizer.json of the `tokenizers` library, with our special tokens in it."""
+
+  def __init__(self, name: str, folder: pathlib.Path):
+    from tokenizers import Tokenizer as Backend
+
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+      raise TokenizerError(f"no tokenizer.json in {folder}")
+    try:
+      self._encoder = Backend.from_file(str(path))
+    except Exception as error:  # the library raises plain Exception
+      raise TokenizerError(f"cannot read {path}: {error}") from error
+    self._encoder.no_padding()
+    self._encoder.no_truncation()
+    self._encoder.encode_special_tokens = True  # typed in a caption, they are text
+    ids = self._encoder.get_vocab(with_added_tokens=True)
+    size = max(ids.values(), default=-1) + 1
+    special = {token: ids.get(token) for token in (PAD, MASK, START, END)}
+    if None in special.values() or special[END] != size - 1 or special[PAD] != 0:
+      raise TokenizerError(
+        f"{path} has the special tokens {special} among {size:,} ids; expected all "
+        f"four, {PAD} with id 0 and {END} with the last, as exports of tpr_jax write"
+      )
+    super().__init__(name, size, mask_id=special[MASK], start_id=special[START])
+
+  def words(self, texts):
+    batch = self._encoder.encode_batch_fast(list(texts), add_special_tokens=False)
+    return [row.ids for row in batch]
+
+
 class _Instant(Tokenizer):
   """CLIP's vocabulary from the instant-clip-tokenizer package; needs no files."""
 
@@ -181,7 +214,9 @@ def build(spec: str) -> Tokenizer:
   if spec == "instant":
     return _Instant()
   if kind == "clip" and place:
-    return _Clip(spec, _clip_folder(place))
+    return _Clip(spec, clip_folder(place))
+  if kind == "json" and place:
+    return _Json(spec, pathlib.Path(place).expanduser())
   if kind == "merges" and place:
     with tempfile.TemporaryDirectory(prefix="tpr_jax_clip_") as folder:
       write_clip_files(place, folder)
@@ -247,7 +282,7 @@ def write_clip_files(merges_path: str, folder: str | pathlib.Path) -> None:
   (folder / "merges.txt").write_text(text, "utf-8")
 
 
-def _clip_folder(place: str) -> pathlib.Path:
+def clip_folder(place: str) -> pathlib.Path:
   """The folder that holds CLIP's tokenizer files: `place`, or the hub's copy of it."""
   folder = pathlib.Path(place).expanduser()
   if folder.is_dir():

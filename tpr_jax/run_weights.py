@@ -1,0 +1,151 @@
+"""What a run folder says about its model, and its selected weights as a `Source`.
+
+A run is read like a published checkpoint: its towers, the settings that travel with
+them and its tokenizer. So it can be loaded, exported, and named by `model.init_from`.
+"""
+
+import math
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from tpr_jax import checkpoints as ckpt
+from tpr_jax import config as configs
+from tpr_jax.convert import files
+from tpr_jax.convert.source import Source
+from tpr_jax.core import tree
+from tpr_jax.data import transforms
+from tpr_jax.models import build
+from tpr_jax.models.layers import patches
+from tpr_jax.models.variants import OF_WEIGHTS
+from tpr_jax.run_folder import RunError, RunFolder
+
+
+def is_run(place: str | os.PathLike) -> bool:
+  """Whether `place` is a run's folder (of this project, not of a published model)."""
+  path = pathlib.Path(place).expanduser()
+  parts = (path / "run.json").is_file() or (path / "checkpoints").is_dir()
+  return (path / "config.json").is_file() and parts
+
+
+def read(place: str | os.PathLike) -> Source:
+  """A run folder, or whatever `convert.files.read` takes.
+
+  Raises:
+    RunError, CheckpointError, ConfigError: a run without what it needs.
+    ConvertError: no run, and no published checkpoint either.
+  """
+  return read_run(place) if is_run(place) else files.read(place)
+
+
+def model_fields(config: ConfigDict, decided: Mapping[str, Any]) -> dict[str, Any]:
+  """Fields of the model (models/build.py) that a config asks for.
+
+  Args:
+    decided: those of `OF_WEIGHTS` that pretrained weights brought along.
+  """
+  fields, objective = config.model.to_dict(), config.objective
+  del fields["init_from"], fields["init_allow"]
+  if fields["dtype"] == "auto":
+    cpu = jax.default_backend() == "cpu"
+    fields["dtype"] = "float32" if cpu else "bfloat16"
+  return dict(
+    fields | dict(decided),
+    text_length=config.text.length,
+    learn_scale=objective.learn_temperature,
+    initial_scale=1.0 / objective.temperature,
+  )
+
+
+def tokenizer_spec(config: ConfigDict, of_weights: str) -> str:
+  """The tokenizer that a config asks for; `of_weights`: the weights' own, or ""."""
+  given = config.text.tokenizer
+  return (of_weights or "instant") if given == "auto" else given
+
+
+def selected(saved: ckpt.Checkpoints, select: str) -> tuple[int, str]:
+  """(step, why): the best checkpoint by validation, or else the last.
+
+  Args:
+    select: name of the validation score.
+
+  Raises:
+    RunError: there is no checkpoint.
+  """
+  best, latest = saved.best(), saved.latest()
+  if latest is None:
+    raise RunError(f"{saved.folder.parent}: no checkpoint to evaluate")
+  if best is None:
+    return latest, "last step (no validation split)"
+  return best, f"best validation {select} ({saved.scores()[best]:.2f})"
+
+
+def read_run(folder: str | os.PathLike) -> Source:
+  """The selected checkpoint of a run; heads are among its weights, and no optimizer.
+
+  Raises:
+    RunError, CheckpointError, ConfigError: what the folder lacks.
+  """
+  folder = pathlib.Path(folder).expanduser()
+  config = configs.load(folder / "config.json")
+  run = RunFolder(folder, False).read()
+  if "weights" not in run:
+    raise RunError(f"{folder} has no run.json: has this run been trained?")
+  of_weights = run["weights"]
+  decided = {
+    name: value
+    for name, value in of_weights.get("settings", {}).items()
+    if name in OF_WEIGHTS
+  }
+  with configs.errors():
+    fields = build.settings(model_fields(config, decided))
+    resize, pixels = _preprocessing(config)
+  saved = ckpt.Checkpoints(folder / "checkpoints", read_only=True)
+  try:
+    step, why = selected(saved, config.train.select)
+    params = saved.read_params(step)
+  finally:
+    saved.close()
+  leaves = zip(tree.names(params), jax.tree.leaves(params), strict=True)
+  kept = (*OF_WEIGHTS, "vision_heads", "text_heads", "image_size", "stride")
+  settings = {
+    **{name: fields[name] for name in kept},
+    **pixels,
+    "grid": patches.grid(*(fields[k] for k in ("image_size", "patch", "stride"))),
+    "filter": resize.filter,
+  }
+  if not fields["learn_scale"]:
+    settings["logit_scale"] = math.log(fields["initial_scale"])
+  return Source(
+    place=str(folder),
+    weights=dict(leaves),
+    layout="tpr_jax",
+    settings=settings,
+    tokenizer_place=None,
+    tokenizer=tokenizer_spec(config, of_weights.get("tokenizer", "")),
+    detail=f"step {step}: {why}",
+  )
+
+
+def _preprocessing(config: ConfigDict) -> tuple[transforms.Resize, dict[str, Any]]:
+  """(the resize of `data.eval_image`, pixel fields that a normalize there decides).
+
+  Raises:
+    ValueError: the pipe does anything else.
+  """
+  pipe = transforms.build(config.data.eval_image)
+  first, *rest = pipe.ops or (None,)
+  plain = isinstance(first, transforms.Resize) and len(rest) < 2
+  if not plain or not all(isinstance(op, transforms.Normalize) for op in rest):
+    raise ValueError(
+      f"data.eval_image={pipe.spec!r}: to use a run elsewhere its pictures must be made"
+      " by one resize, and a normalize at most"
+    )
+  pixels = {}
+  for op in rest:
+    pixels = dict(pixel_mean=tuple(op.mean), pixel_std=tuple(op.std))
+  return first, pixels

@@ -91,9 +91,10 @@ def model(variant: str) -> ConfigDict:
   """Every size of a variant (models/variants.py) as a field; dtype "auto": bfloat16
   compute on accelerators, float32 on CPU; parameters are float32 always.
 
-  init_from: pretrained weights of the towers (tpr_jax/convert/files.py says which kinds
-  of place); init_allow: regexes of leaves of theirs that may be left unused. What the
-  weights were trained with (activation, pixel mean, ...) is theirs unless given."""
+  init_from: weights of the towers: a run's folder, or published ones
+  (tpr_jax/convert/files.py says which kinds of place); init_allow: regexes of leaves of
+  theirs that may be left unused. What the weights were trained with (activation, pixel
+  mean, ...) is theirs unless given."""
   if variant not in VARIANTS:
     raise ValueError(
       f"config: unknown variant {variant!r}.{nearest(variant, VARIANTS)}"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from tests import small_run
+from tests import small_run, written_run
 from tests.models import weights as drawing
 from tests.test_experiment import trained
 from tpr_jax import training
@@ -17,7 +17,7 @@ from tpr_jax.convert import towers
 from tpr_jax.convert.source import ConvertError
 from tpr_jax.core import tree
 from tpr_jax.experiment import Experiment
-from tpr_jax.models import build
+from tpr_jax.models import build, position
 
 TEXT_LENGTH = 20  # of the published table; the run's is longer
 HEADS = dict(num_attention_heads=2, hidden_act="gelu", layer_norm_eps=1e-6)
@@ -111,3 +111,54 @@ def test_misfits_leave_no_run_behind(published, tmp_path):
   with pytest.raises(ConvertError, match="text_layers"):
     training.run(start(config, folder))
   assert not folder.exists()
+
+
+def test_a_run_starts_from_another_run(tmp_path):
+  """Its best checkpoint; a grid that is no square; settings and tokenizer with it."""
+  first = small_run.config()
+  with first.unlocked():
+    first.model.activation, first.model.pixel_mean = "gelu", tuple(MEAN)
+  _, params = written_run.write(tmp_path / "first", config=first)
+  config = pointed(tmp_path / "first", image_size=(48, 24))
+  with config.unlocked():
+    config.text.tokenizer, config.text.length = "auto", 20
+    config.losses.update(sdm_local=0.0, matching=0.0, identity=0.0)  # fast to compile
+    config.data.image = config.data.eval_image = "resize(48,24)"
+  made = Experiment(config, tmp_path / "second")
+  assert made.fields["activation"] == "gelu" and made.tokenizer.name == "people"
+  assert list(made.fields["pixel_mean"]) == MEAN
+  start(config, tmp_path / "second").train()
+  found = trained(tmp_path / "second", 1)["params"]
+  expected = params[3]  # the best of two
+  for tower in ("visual", "text"):
+    table = found[tower].pop("position_embedding")
+    old = expected[tower]["position_embedding"]
+    if tower == "visual":
+      wanted = position.resize_image_table(old, (6, 3), old_grid=(4, 2))
+    else:
+      wanted = position.resize_text_table(old, 20)
+    np.testing.assert_array_equal(table, wanted)
+    kept = {k: v for k, v in expected[tower].items() if k != "position_embedding"}
+    assert tree.names(found[tower]) == tree.names(kept)
+    for a, b in zip(jax.tree.leaves(found[tower]), jax.tree.leaves(kept), strict=True):
+      np.testing.assert_array_equal(a, b)
+  record = json.loads((tmp_path / "second" / "run.json").read_text())["weights"]
+  assert record["detail"].startswith("step 3: best validation R1")
+  assert record["resized"] == [
+    "visual/position_embedding: 9 rows (4x2) -> 19 (6x3)",
+    "text/position_embedding: 32 rows -> 20",
+  ]
+  heads = {name.split("/")[0] for name in record["unused"]}
+  assert heads == {"granularity", "identity_fused", "matcher"}
+  shutil.rmtree(tmp_path / "first")
+  again = Experiment(config, tmp_path / "second")
+  assert again.tokenizer.name == "people" and again.fields["activation"] == "gelu"
+  assert again.initial.lines()[0].endswith("(20.00))")
+
+
+def test_a_run_of_another_size_is_told_apart(tmp_path):
+  written_run.write(tmp_path / "first")
+  config = pointed(tmp_path / "first", text_layers=2)
+  with pytest.raises(ConvertError, match=r"text/blocks/block_1/.* is missing"):
+    start(config, tmp_path / "second").train()
+  assert not (tmp_path / "second").exists()

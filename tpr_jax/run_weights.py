@@ -4,13 +4,15 @@ A run is read like a published checkpoint: its towers, the settings that travel 
 them and its tokenizer. So it can be loaded, exported, and named by `model.init_from`.
 """
 
+import contextlib
 import math
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+from absl import logging
 from ml_collections import ConfigDict
 
 from tpr_jax import checkpoints as ckpt
@@ -104,12 +106,13 @@ def read_run(folder: str | os.PathLike) -> Source:
   with configs.errors():
     fields = build.settings(model_fields(config, decided))
     resize, pixels = _preprocessing(config)
-  saved = ckpt.Checkpoints(folder / "checkpoints", read_only=True)
-  try:
-    step, why = selected(saved, config.train.select)
-    params = saved.read_params(step)
-  finally:
-    saved.close()
+  with _quiet():
+    saved = ckpt.Checkpoints(folder / "checkpoints", read_only=True)
+    try:
+      step, why = selected(saved, config.train.select)
+      params = saved.read_params(step)
+    finally:
+      saved.close()
   leaves = zip(tree.names(params), jax.tree.leaves(params), strict=True)
   kept = (*OF_WEIGHTS, "vision_heads", "text_heads", "image_size", "stride")
   settings = {
@@ -129,6 +132,17 @@ def read_run(folder: str | os.PathLike) -> Source:
     tokenizer=tokenizer_spec(config, of_weights.get("tokenizer", "")),
     detail=f"step {step}: {why}",
   )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Without what Orbax tells absl about its inner life; errors are raised anyway."""
+  before = logging.get_verbosity()
+  logging.set_verbosity(logging.ERROR)
+  try:
+    yield
+  finally:
+    logging.set_verbosity(before)
 
 
 def _preprocessing(config: ConfigDict) -> tuple[transforms.Resize, dict[str, Any]]:

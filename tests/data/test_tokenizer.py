@@ -358,3 +358,40 @@ def test_instant_missing_names_the_alternatives(monkeypatch):
   monkeypatch.setitem(sys.modules, "instant_clip_tokenizer", None)
   with pytest.raises(tokenizers.TokenizerError, match=r"clip:FOLDER.*merges:PATH"):
     tokenizers.build("instant")
+
+
+# ---- tokenizer.json
+
+
+def test_tokenizer_json_of_the_people_vocabulary_gives_its_ids(tmp_path):
+  files = pytest.importorskip("tpr_jax.export.tokenizer_files")
+  people = tokenizers.build("people")
+  assert files.write(people, tmp_path, 152) == "json"
+  found = tokenizers.build(f"json:{tmp_path}")
+  for name in ("vocab_size", "start_id", "end_id", "mask_id", "pad_id"):
+    assert getattr(found, name) == getattr(people, name)
+  for kind in ("plain", "html", "unicode"):
+    texts = [*pool(kind, 100), "<|endoftext|> <|pad|>", "", "a\n\tB"]
+    for a, b in zip(found.encode(texts, 40), people.encode(texts, 40), strict=True):
+      np.testing.assert_array_equal(a, b)
+  again = pickle.loads(pickle.dumps(found))
+  assert (
+    again.encode(["a man"], 9)[0].tolist() == people.encode(["a man"], 9)[0].tolist()
+  )
+  # A copy of a copy.
+  (tmp_path / "copy").mkdir()
+  assert files.write(found, tmp_path / "copy", 77) == "json"
+  assert tokenizers.build(f"json:{tmp_path / 'copy'}").vocab_size == 2048
+
+
+def test_tokenizer_json_of_others_is_refused(tmp_path):
+  with pytest.raises(tokenizers.TokenizerError, match=r"no tokenizer\.json in"):
+    tokenizers.build(f"json:{tmp_path}")
+  path = tmp_path / "tokenizer.json"
+  path.write_text("{")
+  with pytest.raises(tokenizers.TokenizerError, match="cannot read"):
+    tokenizers.build(f"json:{tmp_path}")
+  bpe, _ = tokenizers.byte_level([])
+  bpe.save(str(path))
+  with pytest.raises(tokenizers.TokenizerError, match="special tokens"):
+    tokenizers.build(f"json:{tmp_path}")

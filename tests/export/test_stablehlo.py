@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 
@@ -79,7 +80,10 @@ def test_it_is_lowered_for_every_platform(written):
     assert str(found.in_avals[-1].shape[0]) == "b"
     # Full float32 wherever it runs, as in `tpr_jax.load`.
     text = found.mlir_module()
-    assert "HIGHEST" in text and "custom_call" not in text
+    assert "HIGHEST" in text
+    # JAX's own check of b; no kernel that one version or platform alone has.
+    calls = set(re.findall(r"custom_call @(\w+)", text))
+    assert calls <= {"shape_assertion"}
 
 
 def test_in_again_is_the_same_bits(written):

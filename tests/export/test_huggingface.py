@@ -108,6 +108,13 @@ def test_out_and_in_again_is_the_same_bits(tmp_path, shape):
   np.testing.assert_allclose(again.encode_texts(models.CAPTIONS[:2]), text, atol=1e-6)
 
 
+def test_the_grid_is_known_when_the_table_is_resized(tmp_path):
+  written(tmp_path, image_size=(26, 60))
+  assert load(tmp_path, image_size=(40, 40)).resized == (
+    "visual/position_embedding: 22 rows (3x7) -> 26 (5x5)",
+  )
+
+
 def test_a_table_trained_elsewhere_wins_over_the_copy(tmp_path):
   model, _ = written(tmp_path, image_size=(96, 40))
   path = tmp_path / "model.safetensors"

@@ -74,7 +74,8 @@ def _facts(
 ) -> str:
   f, data = model.fields, config["data"]
   start = record.get("weights", {}).get("place")
-  losses = [f"{name} x {w:g}" for name, w in config["losses"].items() if w]
+  weights = [(k, v) for k, v in config["losses"].items() if isinstance(v, int | float)]
+  losses = [f"{name} x {w:g}" for name, w in weights if w]
   height, width = model.image_size
   made, now = record.get("versions", {}), versions()
   lines = {

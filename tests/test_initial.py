@@ -127,7 +127,7 @@ def test_a_run_starts_from_another_run(tmp_path):
   made = Experiment(config, tmp_path / "second")
   assert made.fields["activation"] == "gelu" and made.tokenizer.name == "people"
   assert list(made.fields["pixel_mean"]) == MEAN
-  start(config, tmp_path / "second").train()
+  training.run(start(config, tmp_path / "second"))
   found = trained(tmp_path / "second", 1)["params"]
   expected = params[3]  # the best of two
   for tower in ("visual", "text"):
@@ -160,5 +160,5 @@ def test_a_run_of_another_size_is_told_apart(tmp_path):
   written_run.write(tmp_path / "first")
   config = pointed(tmp_path / "first", text_layers=2)
   with pytest.raises(ConvertError, match=r"text/blocks/block_1/.* is missing"):
-    start(config, tmp_path / "second").train()
+    training.run(start(config, tmp_path / "second"))
   assert not (tmp_path / "second").exists()

@@ -55,12 +55,17 @@ class Transformer(nn.Module):
 
 
 class Vision(nn.Module):
-  """[B, H, W, 3] normalised pixels -> [B, T, D]; token 0 is the class token."""
+  """[B, H, W, 3] normalised pixels -> [B, T, D]; token 0 is the class token.
 
-  def __init__(self, *, image, patch, width, layers, heads, joint):
+  Patches overlap where `stride` is less than `patch`; None: they do not.
+  """
+
+  def __init__(self, *, image, patch, width, layers, heads, joint, stride=None):
     super().__init__()
-    tokens = 1 + (image[0] // patch) * (image[1] // patch)
-    self.conv1 = nn.Conv2d(3, width, patch, stride=patch, bias=False)
+    stride = stride or patch
+    rows, columns = ((side - patch) // stride + 1 for side in image)
+    tokens = 1 + rows * columns
+    self.conv1 = nn.Conv2d(3, width, patch, stride=stride, bias=False)
     self.class_embedding = nn.Parameter(torch.empty(width))
     self.positional_embedding = nn.Parameter(torch.empty(tokens, width))
     self.ln_pre = nn.LayerNorm(width, eps=1e-5)

@@ -38,6 +38,13 @@ def fused(joint, classes):
   return project + 2 * joint + (joint + 1) * (classes + 1)
 
 
+def words(width, layers, vocabulary):
+  """IRRA's head: three norms, cross-attention, blocks, two dense layers and a norm."""
+  attention = 4 * (width * width + width)
+  head = width * width + 3 * width + (width + 1) * vocabulary
+  return 6 * width + attention + layers * block(width) + head
+
+
 def parameters(config, heads=(), num_classes=None, vocab_size=49_408):
   """Counted without allocating anything."""
   model = build.build(
@@ -86,6 +93,7 @@ def test_b16_with_every_head():
     "matcher": matcher(),
     "identity_fused": fused(512, 11_003),
     "identity_shared": 513 * 11_003,
+    "mlm": words(512, 4, 49_408),
   }
 
 
@@ -176,4 +184,5 @@ def test_outputs_are_those_of_the_contract():
     pair_classes=(2, 11),
     image_classes=(2, 10),
     text_classes=(2, 10),
+    words=(2, 20, 100),
   )

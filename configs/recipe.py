@@ -20,7 +20,7 @@ NAMES = (
   "folder",
   "archive",
 )
-OPTIONS = dict(variant="", overfit=False, texts="")
+OPTIONS = dict(variant="", overfit=False, texts="", cross="")
 TEXTS = ("fine", "medium", "coarse")
 
 
@@ -109,6 +109,10 @@ def adapt(c: ConfigDict, arg: SimpleNamespace) -> ConfigDict:
     _embedded(c)
     if arg.texts:
       _one_granularity(c, arg.texts)
+  if arg.cross:  # a folder that --mode=build_cross has written
+    c.evals.cross = common.evaluation(
+      "test", name="folder", root=arg.cross, group_by="source"
+    )
   if arg.overfit:
     _overfit(c)
   return c

@@ -19,7 +19,7 @@ from tpr_jax.initial import Initial
 from tpr_jax.models import build
 from tpr_jax.models.variants import VARIANTS
 
-NO_RUNS = (*configs.FRAGMENTS, "sweeps")  # a sweep: see tests/sweep
+NO_RUNS = (*configs.FRAGMENTS, "sweeps", "cross")  # see tests/sweep, tests/curate
 FILES = sorted(
   path.stem
   for path in configs.shipped_folder().glob("*.py")

@@ -32,6 +32,7 @@ LAYER = dict(
   data_modes=5,
   experiment=6,
   sweep=6,
+  curate=6,
   training=7,
   main=8,
 )

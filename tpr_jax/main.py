@@ -10,6 +10,9 @@ Modes (`--mode`):
   archive  writes it to `--out` as ArrayRecord, read back by `:archive` configs
   sweep    trains a list of runs with several seeds (configs/sweeps.py) and writes the
            table of means and deviations; the same command again resumes
+  build_cross  builds a cross-setting test set from several datasets (configs/cross.py)
+           in `--out`, its texts rewritten by language models if asked for; the same
+           command again resumes, and takes up what was decided in review.jsonl
   export   writes the selected checkpoint of a run (`--run`, or the same `--config`) to
            the folder `--out`, with a model card, as `--format` says: huggingface
            (transformers.CLIPModel; the default), openclip, or stablehlo (both encoders
@@ -40,6 +43,7 @@ MODES = (
   "archive",
   "export",
   "sweep",
+  "build_cross",
 )
 FORMATS = ("huggingface", "openclip", "stablehlo")  # tpr_jax/export/export.py
 
@@ -53,7 +57,7 @@ _RUN = flags.DEFINE_string(
   "Run folder. Default: runs/NAME, NAME made from the config; runs/NAME-sweep.",
 )
 _OUT = flags.DEFINE_string(
-  "out", None, "Folder to write to (modes write, archive, export)."
+  "out", None, "Folder to write to (modes write, archive, export, build_cross)."
 )
 _FORMAT = flags.DEFINE_enum(
   "format", "huggingface", FORMATS, "What export writes (see above)."
@@ -101,7 +105,8 @@ def _config_and_folder():
   folder = pathlib.Path(_RUN.value) if _RUN.value else None
   if value is None:
     if folder is None or _MODE.value not in ("eval", "report", "export"):
-      example = "sweeps.py:ablation" if _MODE.value == "sweep" else "cfam.py"
+      own = {"sweep": "sweeps.py:ablation", "build_cross": "cross.py"}
+      example = own.get(_MODE.value, "cfam.py")
       raise configs.ConfigError(
         f"--mode={_MODE.value} needs --config, for example --config=configs/{example}"
         + ("" if folder else "; eval, report and export also take --run=DIR alone")
@@ -118,20 +123,28 @@ def _config_and_folder():
   return config, folder
 
 
+# Kind of config -> (the mode that takes nothing else, an example).
+_KINDS = {
+  "a sweep, a list of runs": ("sweep", "configs/sweeps.py:ablation"),
+  "a test set to build": ("build_cross", "configs/cross.py"),
+  "the config of one run": ("", "configs/cfam.py"),
+}
+
+
 def _check_mode(value: str, config: configs.ConfigDict) -> None:
-  """A sweep for mode sweep, the config of one run for every other mode."""
+  """Each kind of config has its mode; one run's config is for all the others."""
+  from tpr_jax.curate import settings
   from tpr_jax.sweep import plan
 
-  sweep, mode = plan.is_sweep(config), _MODE.value
-  if sweep and mode != "sweep":
+  sweep, cross, run = _KINDS
+  kind = sweep if plan.is_sweep(config) else cross if settings.is_cross(config) else run
+  mode = _MODE.value
+  wanted = next((kind for kind, (own, _) in _KINDS.items() if own == mode), run)
+  if kind != wanted:
+    own = _KINDS[kind][0]
     raise configs.ConfigError(
-      f"--config={value} is a sweep, a list of runs: --mode=sweep runs it;"
-      f" --mode={mode} takes the config of one run, for example configs/cfam.py"
-    )
-  if mode == "sweep" and not sweep:
-    raise configs.ConfigError(
-      f"--config={value} is the config of one run; --mode=sweep takes a list of runs,"
-      " for example --config=configs/sweeps.py:ablation"
+      f"--config={value} is {kind}{f': --mode={own} takes it' if own else ''};"
+      f" --mode={mode} takes {wanted}, for example --config={_KINDS[wanted][1]}"
     )
 
 
@@ -181,8 +194,26 @@ def _export() -> int:
   return 0
 
 
+def _build_cross() -> int:
+  """Neither JAX nor a run is needed."""
+  if _RUN.value or _DISTRIBUTED.value:
+    raise configs.ConfigError(
+      "--mode=build_cross takes no --run (--out=DIR is its folder) and no --distributed"
+    )
+  config, _ = _config_and_folder()
+  if _OUT.value is None:
+    raise configs.ConfigError(
+      "--mode=build_cross needs --out=DIR, the folder to write to"
+    )
+  from tpr_jax.curate import build
+
+  return build.build_cross(config, pathlib.Path(_OUT.value))
+
+
 def _dispatch() -> int:
   mode = _MODE.value
+  if mode == "build_cross":
+    return _build_cross()
   if mode == "export":
     return _export()
   if mode in ("check", "write", "archive"):
@@ -210,6 +241,10 @@ def _known_errors() -> tuple[type[Exception], ...]:
     from tpr_jax.sweep import processes
 
     found += [processes.SweepError, processes.Interrupted]
+  if "tpr_jax.curate.build" in sys.modules:
+    from tpr_jax.curate import problems
+
+    found += [problems.CurateError, problems.Interrupted]
   if "tpr_jax.run_folder" in sys.modules:  # JAX has been imported
     from tpr_jax.checkpoints import CheckpointError
     from tpr_jax.convert.source import ConvertError

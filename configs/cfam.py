@@ -6,7 +6,8 @@ r"""CFAM (UFineBench, CVPR 2024): global and part-wise SDM, matching, identity.
     the paper's recipe; also :cuhk_pedes, :icfg_pedes, :rstpreid,
     and :folder (pictures and captions of one's own), :archive (ArrayRecord)
   options after the name: variant=L/14 | B/16 | B/32 | tiny, overfit=True,
-    ablation=0 .. 4, texts=fine | medium | coarse (rendered: trained on these alone)
+    ablation=0 .. 4, texts=fine | medium | coarse (rendered: trained on these alone),
+    cross=DIR (also tested on what --mode=build_cross wrote)
 
 Small towers start from random weights and keep InfoNCE beside every row below;
 losses.infonce=0 leaves it out there too.

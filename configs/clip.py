@@ -6,7 +6,8 @@ r"""CLIP fine-tuned with InfoNCE alone: the baseline of IRRA's and CFAM's tables
     --config.model.init_from=openai/clip-vit-base-patch16
     on real data; also :icfg_pedes, :rstpreid, :ufine6926, :folder, :archive
   options after the name: variant=L/14 | B/16 | B/32 | tiny, overfit=True,
-    texts=fine | medium | coarse (rendered: trained on these alone)
+    texts=fine | medium | coarse (rendered: trained on these alone),
+    cross=DIR (also tested on what --mode=build_cross wrote)
 
 The recipe is IRRA's (77 tokens, its optimizer and schedule); `cfam.py:NAME,ablation=0`
 is the same loss in CFAM's setting (168 tokens, text augmentation).

@@ -6,7 +6,8 @@ r"""IRRA (Jiang & Ye, CVPR 2023, arXiv:2303.12501): SDM, identity, masked words.
     --config.model.init_from=openai/clip-vit-base-patch16
     the released recipe; also :icfg_pedes, :rstpreid, :ufine6926, :folder, :archive
   options after the name: variant=L/14 | B/16 | B/32 | tiny, overfit=True,
-    texts=fine | medium | coarse (rendered: trained on these alone)
+    texts=fine | medium | coarse (rendered: trained on these alone),
+    cross=DIR (also tested on what --mode=build_cross wrote)
 
 Optimizer groups and schedule are those of the released code, letter by letter: the
 cross-modal encoder at 5x and its biases at 2x; classifier and word head at 5x, biases

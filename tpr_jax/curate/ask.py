@@ -137,12 +137,19 @@ class _Crew:
     self._stop.set()
 
   def results(self):
-    """What has come in, after at most a moment: [(requests, answers or error)]."""
-    with contextlib.suppress(queue.Empty):
-      first = self._done.get(timeout=_POLL)
-      self.busy -= first is None
-      return [] if first is None else [first]
-    return []
+    """What has come in, after at most a moment: (requests, answers or error)."""
+    try:
+      result = self._done.get(timeout=_POLL)
+    except queue.Empty:
+      return
+    if result is None:
+      self.busy -= 1
+      return
+    batch, outcome, kept = result
+    try:
+      yield batch, outcome
+    finally:
+      kept.set()
 
   def _work(self):
     try:
@@ -151,7 +158,11 @@ class _Crew:
           outcome = self._rewriter.answer(batch, self._stop)
         except Exception as error:  # raised again by ask_all
           outcome = error
-        self._done.put((batch, outcome))
+        # Nothing more is asked before this is on the disk: a process that is killed
+        # loses no more answers than it has threads.
+        kept = threading.Event()
+        self._done.put((batch, outcome, kept))
+        kept.wait()
     finally:
       self._done.put(None)
 

@@ -57,7 +57,7 @@ def rewriter() -> ConfigDict:
       temperature=0.7,
       top_p=-1.0,
       max_tokens=400,
-      seed=0,
+      seed=0,  # each question has its own, made from this one and its words
       extra="",  # JSON: more fields of each request; null takes one of ours out
       base_url="http://127.0.0.1:8000/v1",
       api_key_env="",  # the variable that holds the key; "": no key

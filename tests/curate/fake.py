@@ -90,21 +90,26 @@ def good(payload):
   """An answer that no check objects to: the caption's clauses, told otherwise."""
   caption = payload["messages"][-1]["content"].rpartition("Description:\n")[2]
   asked = payload["messages"][-1]["content"].partition(" ")[2][:12]
-  sample = payload.get("seed", 0)
-  return said(f"In this one, {caption[0].lower()}{caption[1:]} ({asked}{sample})")
+  return said(f"In this one, {caption[0].lower()}{caption[1:]} ({asked})")
+
+
+def other(payload):
+  """The same in other words."""
+  text = good(payload)["choices"][0]["message"]["content"]
+  return said(text.replace("In this one", "Here and now"))
 
 
 class Server:
   """An OpenAI-compatible endpoint on a free port, of this process.
 
   Args:
-    script: what each request gets in turn, then `good`: a dict (200), a (status, body,
+    script: what each request gets in turn, then `rest`: a dict (200), a (status, body,
       headers), bytes (sent as they are, then closed), or a callable of the payload.
     delay: seconds before each answer.
   """
 
-  def __init__(self, *script, delay=0.0):
-    self.script, self.delay = list(script), delay
+  def __init__(self, *script, delay=0.0, rest=good):
+    self.script, self.delay, self.rest = list(script), delay, rest
     self.payloads, self.headers, self.paths = [], [], []
     self.released = threading.Event()  # lets hanging answers end
     self._lock = threading.Lock()
@@ -139,7 +144,7 @@ class Server:
       self.payloads.append(payload)
       self.headers.append(dict(handler.headers))
       self.paths.append(handler.path)
-      step = self.script.pop(0) if self.script else good
+      step = self.script.pop(0) if self.script else self.rest
     time.sleep(self.delay)
     with contextlib.suppress(OSError):
       step(handler, self) if step in MISBEHAVIOURS else _send(handler, step, payload)

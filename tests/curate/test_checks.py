@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from tests.curate import mutations
 from tpr_jax.curate import checks, cleaning, prompts
 from tpr_jax.curate.checks import colours
 from tpr_jax.data import tokenizer
@@ -123,6 +124,9 @@ def test_flags_say_what_was_found(check):
     ("golden buttons, silvery zip", {"gold", "silver"}),
     ("a bored, tanned man with a coffee and a rose", set()),
     ("whiteboard, greenery, blackout", set()),
+    ("sand-coloured and rose colored, coral-toned", {"sand", "rose", "coral"}),
+    ("a light-coloured and a multi-colored scarf, grey-coloured", {"grey"}),
+    ("coloured", set()),
     ("", set()),
   ],
 )
@@ -159,3 +163,11 @@ def test_other_words_need_another_version():
   asked = [prompts.messages(TEXT, s, n) for s in prompts.STYLES for n in (0, 25)]
   digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
   assert {prompts.VERSION: digest[:16]} == {1: "9767cdd4951f90e6"}
+
+
+def test_wrong_colours_are_seen_as_often_as_the_readme_says():
+  shares = {row[:2]: row[3] for row in mutations.measure(40)}
+  for granularity in ("coarse", "fine"):
+    assert shares["replaced", granularity] > 0.9
+    assert shares["exchanged", granularity] < 0.1
+  assert shares["dropped", "coarse"] > shares["dropped", "fine"] > 0.4

@@ -41,8 +41,15 @@ def test_what_is_sent_and_what_comes_back():
     stream=False,
     max_tokens=400,
     temperature=0.7,
-    seed=7,
+    seed=fake.request(seed=7, api_key_env="MY_KEY").seed,
   )  # top_p is negative: the server's own
+
+
+def test_every_question_has_a_seed_of_its_own():
+  one, other = fake.request("A man."), fake.request("A woman.")
+  assert one.seed == fake.request("A man.").seed != other.seed
+  assert one.seed != fake.request("A man.", seed=1).seed
+  assert 0 <= one.seed < 2**31
 
 
 def test_extra_fields_replace_and_take_out():

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("torch", reason="PyTorch runs the language models")
 
 from tests.curate import fake, server
-from tests.curate.test_build import edit, lines, load
+from tests.curate.place import edit, lines, load
 from tests.test_main import ROOT
 from tpr_jax.curate import build
 from tpr_jax.curate.problems import CurateError

@@ -86,6 +86,8 @@ def ask_all(
       several failures in a row.
     Interrupted: a signal came.
   """
+  if caught:  # while a model was loaded, say
+    raise Interrupted(caught[0], 0)
   crew = _Crew(rewriter, requests)
   failed, row, kept, problem = [], 0, 0, None
   try:

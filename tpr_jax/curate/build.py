@@ -182,8 +182,7 @@ def _claim(config: ConfigDict, out: pathlib.Path) -> None:
   """Notes the config, or refuses a folder with other people in it."""
   path, own = out / "config.json", configs.plain(config)
   there = configs.read_json(path)
-  pick = lambda plain: {field: plain.get(field) for field in _FIXED}
-  changed = there and configs.differences(pick(there), pick(own))
+  changed = there and configs.differences(_deciding(there), _deciding(own))
   if changed:
     listed = "\n  ".join(changed)
     raise CurateError(
@@ -191,12 +190,26 @@ def _claim(config: ConfigDict, out: pathlib.Path) -> None:
       " --out=DIR; a copy of answers.jsonl there keeps its answers from being asked"
       " again"
     )
-  strange = sorted(p.name for p in out.iterdir() if p.name not in (".lock",))
-  if not there and set(strange) - {"answers.jsonl", "review.jsonl"}:
+  ours = {".lock", "answers.jsonl", "review.jsonl"}
+  strange = sorted(p.name for p in out.iterdir() if p.name not in ours)
+  if not there and strange:
     raise CurateError(
       f"{out} holds other files ({', '.join(strange[:3])}); give a new or empty folder"
     )
   configs.write_json(path, own)
+
+
+def _deciding(plain: dict[str, Any]) -> dict[str, Any]:
+  """The fields that decide who is in the set and how their pictures are held."""
+  found = {field: plain.get(field) for field in _FIXED}
+  sources = (found["sources"] or {}).items()
+  notes = ("licence",)  # for the card, which is written anew
+  return found | {
+    "sources": {
+      key: {k: v for k, v in source.items() if k not in notes}
+      for key, source in sources
+    }
+  }
 
 
 def _say_where(home, records):

@@ -50,10 +50,12 @@ def colours(text: str) -> frozenset[str]:
   words = _LETTERS.findall(text.lower())
   found, at = set(), 0
   while at < len(words):
-    pair = lexicon.PAIRS.get(tuple(words[at : at + 2]))
-    name = pair or _COLOURS.get(words[at])
+    pair = tuple(words[at : at + 2])
+    name = lexicon.PAIRS.get(pair) or _COLOURS.get(words[at])
+    if pair[1:] and pair[1] in lexicon.MAKES_COLOUR and words[at] not in lexicon.HOW:
+      name = name or words[at]
     found |= {name} if name else set()
-    at += 2 if pair else 1
+    at += 2 if pair in lexicon.PAIRS else 1
   return frozenset(found)
 
 

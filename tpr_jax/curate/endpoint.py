@@ -115,8 +115,8 @@ class Endpoint:
     for field in ("temperature", "top_p"):
       if sampling[field] >= 0:
         payload[field] = sampling[field]
-    if sampling["seed"] >= 0:  # another sample of the same words is another draw
-      payload["seed"] = sampling["seed"] + sampling["sample"]
+    if sampling["seed"] >= 0:
+      payload["seed"] = request.seed
     # null in `extra` takes a field out, for servers that know it by another name.
     payload |= sampling["extra"]
     return {name: value for name, value in payload.items() if value is not None}

@@ -52,9 +52,22 @@ COLOURS = {
   "copper": (),
   "blond": ("blonde",),
   "brunette": (),
+  "chestnut": (),
+  "auburn": (),
+  "ginger": (),
+  "emerald": (),
+  "tangerine": (),
 }
 # Two words that name one colour. ("blue jeans" is blue, "navy blue" is navy.)
 PAIRS = {("navy", "blue"): "navy", ("off", "white"): "white"}
+
+# Before one of these any word names a colour ("sand-coloured"), but for those that say
+# how and not which.
+MAKES_COLOUR = ("coloured", "colored", "toned", "hued")
+HOW = frozenset(
+  """bright dark deep dull earth light multi neutral pale plain solid two warm cool same
+  different differently brightly many well similarly""".split()  # noqa: SIM905
+)
 
 # The models' own ways to decline or to speak of themselves; no caption says "I".
 REFUSALS = (

@@ -69,8 +69,7 @@ class Local:
       return_dict=True,
     ).to(self._model.device)
     options = _options(sampling)
-    # A function of the seed and of what is asked, so a batch can be made again.
-    self._seed((max(sampling["seed"], 0) + int(requests[0].key[:8], 16)) % 2**32)
+    self._seed(requests[0].seed)
     try:
       rows = self._model.generate(
         **inputs, **options, pad_token_id=self._words.pad_token_id

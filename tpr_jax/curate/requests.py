@@ -23,6 +23,11 @@ class Request:
   sampling: Mapping[str, Any]
   messages: tuple[Mapping[str, str], ...]
 
+  @property
+  def seed(self) -> int:
+    """Of this draw: the same again for the same question, another one for any other."""
+    return (max(self.sampling["seed"], 0) + int(self.key[:8], 16)) % 2**31
+
 
 @dataclasses.dataclass(frozen=True)
 class Use:

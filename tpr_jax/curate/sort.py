@@ -59,7 +59,7 @@ def sort_answers(
     answer = answers[key]
     text = clean(answer.text)
     flags = checks.flags(request.caption, text, answer.finish)
-    result.flags.update(flags)
+    result.flags.update(list(flags))
     if flags:
       result.flagged.append(
         Flagged(

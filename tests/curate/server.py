@@ -41,7 +41,11 @@ def tiny_model(folder):
     bos_token_id=1,
     eos_token_id=2,
   )
-  transformers.LlamaForCausalLM(config).save_pretrained(folder)
+  model = transformers.LlamaForCausalLM(config)
+  model.generation_config.do_sample = (
+    True  # or `transformers serve` takes the likeliest
+  )
+  model.save_pretrained(folder)
   return folder
 
 

@@ -110,6 +110,7 @@ def test_a_model_behind_a_server_of_its_own(tmp_path, model):
 def test_a_model_behind_transformers_serve(tmp_path, model):
   pytest.importorskip("fastapi", reason="transformers[serving]")
   pytest.importorskip("uvicorn", reason="transformers[serving]")
+  pytest.importorskip("accelerate", reason="transformers serve loads models with it")
   with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     port = free.getsockname()[1]

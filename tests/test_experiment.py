@@ -12,7 +12,7 @@ import pytest
 
 from tests import small_run
 from tpr_jax import config as configs
-from tpr_jax import training
+from tpr_jax import feature_eval, training
 from tpr_jax.checkpoints import CheckpointError
 from tpr_jax.core import tree
 from tpr_jax.data import build as data_build
@@ -146,9 +146,32 @@ def test_the_ranking_files_agree_with_the_table(finished):
       score="float32",
       first_rank="int32",
       ap="float32",
+      inp="float32",
+      sd="float32",
+      identity="int64",
+      group=ranking["group"].dtype.name,
+      query_digest="uint64",
+      gallery_identity="int64",
+      gallery_digest="uint64",
     )
+    assert set(ranking["group"].tolist()) == {"near twins", "others"}
     rank1 = 100 * np.mean(ranking["first_rank"] == 1)
     assert results["evals"][name]["t2i"]["R1"] == pytest.approx(rank1)
+
+
+def test_every_score_has_its_interval(finished):
+  found = read(finished[0], "results.json")
+  assert found["msd_variant"] == "paper"
+  test = found["evals"]["test"]
+  for scores in (test["t2i"], test["i2t"], *test["groups"].values()):
+    ci = scores["ci"]
+    assert (ci["level"], ci["resamples"], ci["seed"]) == (0.95, 2000, 0)
+    assert set(ci["scores"]) == {"R1", "R5", "R10", "mAP", "mINP", "mSD"}
+    for name, (low, high) in ci["scores"].items():
+      assert 0 <= low <= scores[name] <= high <= 100
+    assert ci["identities"] == scores["queries"]  # a view and a text for each person
+  low, high = test["t2i"]["ci"]["scores"]["mAP"]
+  assert high - low > 1
 
 
 def test_run_json_tells_how_it_was_made(finished):
@@ -199,6 +222,29 @@ def test_evaluating_again_gives_the_same_numbers(copy):
   for path in (folder / "rankings").iterdir():
     for key, value in np.load(path).items():
       np.testing.assert_array_equal(value, rankings[path.name][key])
+
+
+def test_kept_features_give_the_same_scores_without_the_run(copy):
+  folder, config = copy
+  config = config.copy_and_resolve_references()
+  config.eval.save_features, config.eval.ci_resamples = True, 0
+  before = read(folder, "results.json")["evals"]
+  Experiment(config.lock(), folder).evaluate()
+  assert {p.name for p in (folder / "features").iterdir()} == {
+    "test.npz",
+    "test_coarse.npz",
+  }
+  after = read(folder, "results.json")["evals"]["test"]
+  assert "ci" not in after["t2i"] and "ci" in before["test"]["t2i"]
+  found = feature_eval.run(
+    str(folder / "features" / "test.npz"),
+    None,
+    feature_eval.Options(group_by="twin_group", i2t=True),
+  )["evals"]["test"]
+  assert found["t2i"] == before["test"]["t2i"] and found["i2t"] == before["test"]["i2t"]
+  assert found["groups"] == {
+    f"twin_group={name}": scores for name, scores in before["test"]["groups"].items()
+  }
 
 
 def test_the_best_checkpoint_is_evaluated_and_not_the_last(copy, monkeypatch, capsys):

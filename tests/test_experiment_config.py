@@ -18,6 +18,8 @@ from tpr_jax.experiment import Experiment
     ("data", dict(batch=12), "data.batch=12 cannot be split evenly over 8 devices"),
     ("eval", dict(batch=100), "eval.batch=100 cannot be split evenly over 8 devices"),
     ("eval", dict(msd_variant="papr"), "eval.msd_variant='papr'.*paper"),
+    ("eval", dict(ci_level=95.0), "ci_level=95.0: expected a share between 0 and 1"),
+    ("eval", dict(ci_resamples=10), "ci_resamples=10: an interval of level 0.95 needs"),
     ("train", dict(select="r1"), "train.select='r1'.*R1"),
     ("objective", dict(negatives="locl"), "objective.negatives='locl'"),
     ("optim", dict(decay="l3"), "optim.decay='l3'"),

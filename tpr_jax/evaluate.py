@@ -7,7 +7,8 @@ queries of its split).
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,16 +16,17 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 
+from tpr_jax import feature_files, rankings
 from tpr_jax.core import sharding
 from tpr_jax.core.types import Params
 from tpr_jax.data import pipeline
 from tpr_jax.data.record import Dataset
 from tpr_jax.data.tokenizer import Tokenizer
 from tpr_jax.data.transforms import Pipe
-from tpr_jax.metrics import streaming
+from tpr_jax.metrics import streaming, uncertainty
+from tpr_jax.metrics.per_query import SCORES as SCORES
 
 TOP = 10  # images kept for each query, for the pictures of the report
-SCORES = ("R1", "R5", "R10", "mAP", "mINP", "mSD")  # higher is better
 
 
 class EvaluationError(Exception):
@@ -128,12 +130,14 @@ class Encoder:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-  """Scores of one split, and what its pictures need.
+  """Scores of one split, and what its pictures and comparisons need.
 
   Attributes:
     scores: {"t2i": {...}, "i2t": {...}?, "groups": {...}?, "broken_images": n}: plain
-      JSON values, percentages.
-    rankings: arrays for `rankings/NAME.npz` (see README, "The run folder").
+      JSON values, percentages. Where intervals were asked for, each {...} has "ci":
+      {"level", "resamples", "seed", "identities", "scores": {"R1": [low, high], ...}},
+      without scores where all queries are of one identity.
+    rankings: arrays for `rankings/NAME.npz` (rankings.py).
   """
 
   scores: dict[str, Any]
@@ -161,21 +165,132 @@ def _errors(where: str) -> Iterator[None]:
     raise EvaluationError(f"{where}: {error}") from error
 
 
-def _group_scores(
-  result: streaming.Result, features: Features, dataset: Dataset, group_by: str
+def bootstrap(fields: Mapping[str, Any]) -> uncertainty.Bootstrap | None:
+  """How intervals are made, from `config.eval`; None where they are turned off.
+
+  Raises:
+    ValueError: a level or a number of resamples that gives no interval.
+  """
+  how = uncertainty.Bootstrap()  # for runs older than the fields
+  resamples = fields.get("ci_resamples", how.resamples)
+  if resamples == 0:
+    return None
+  return uncertainty.Bootstrap(fields.get("ci_level", how.level), resamples)
+
+
+def _summary(
+  result: streaming.Result, ids: np.ndarray, how: uncertainty.Bootstrap | None
 ) -> dict[str, Any]:
+  """The means of `result`, and their intervals where it is said how."""
+  found: dict[str, Any] = result.summary()
+  if how is None:
+    return found
+  real = result.matches > 0
+  values, ids = result.per_query(), ids[real]
+  identities, ends = len(np.unique(ids)), {}
+  if identities > 1:
+    columns = np.stack([column[real] for column in values.values()], axis=1)
+    pairs = 100.0 * uncertainty.interval(columns, ids, how).T
+    ends = dict(zip(values, pairs.tolist(), strict=True))
+  found["ci"] = dict(dataclasses.asdict(how), identities=identities, scores=ends)
+  return found
+
+
+def score_arrays(
+  query: np.ndarray,
+  gallery: np.ndarray,
+  query_ids: np.ndarray,
+  gallery_ids: np.ndarray,
+  *,
+  where: str,
+  groups: Sequence[str | None] | None = None,
+  i2t: bool = False,
+  msd_variant: str = "paper",
+  intervals: uncertainty.Bootstrap | None = None,
+  mesh: Mesh | None = None,
+) -> Evaluation:
+  """Scores features of any origin; the rest of a split's evaluation is `score`.
+
+  Args:
+    query: [Q, D] text features, gallery: [G, D] image features.
+    query_ids: [Q], gallery_ids: [G] identities; a match where they are equal.
+    where: begins every error.
+    groups: [Q] names; the queries of each are also reported apart, against the whole
+      gallery, those with None in no group.
+    i2t: also rank the texts for every image.
+    msd_variant: "paper" or "released_script" (metrics/msd.py).
+    intervals: how they are made; None: none.
+
+  Returns:
+    An Evaluation whose scores have no "broken_images", and whose rankings have `top`
+    as rows of the gallery, and no digests.
+
+  Raises:
+    EvaluationError: no query (of a group) has a match, arrays that don't fit, or a
+      feature that is not a number.
+  """
+  options = dict(msd_variant=msd_variant, mesh=mesh)
+  with _errors(where):
+    result = streaming.evaluate(
+      query, gallery, query_ids, gallery_ids, top=TOP, **options
+    )
+    scores: dict[str, Any] = {"t2i": _summary(result, query_ids, intervals)}
+    if i2t:
+      other = streaming.evaluate(
+        gallery, query, gallery_ids, query_ids, top=1, **options
+      )
+      scores["i2t"] = _summary(other, gallery_ids, intervals)
+  for group in sorted({name for name in groups or () if name is not None}):
+    with _errors(f"{where}, {group}"):
+      mask = np.array([name == group for name in groups])
+      part = _summary(result.subset(mask), query_ids[mask], intervals)
+      scores.setdefault("groups", {})[group] = part
+  kept = {
+    "top": result.top.astype(np.int32),
+    "score": result.top_score.astype(np.float32),
+    "first_rank": result.first_rank.astype(np.int32),
+    **{name: getattr(result, name).astype(np.float32) for name in ("ap", "inp", "sd")},
+    "identity": query_ids,
+    "gallery_identity": gallery_ids,
+  }
+  if groups is not None:
+    kept["group"] = np.array([name or "" for name in groups])
+  return Evaluation(scores, kept)
+
+
+def groups_of(
+  features: Features, dataset: Dataset, group_by: str
+) -> list[str | None] | None:
+  """The group of every query, None for a query in no group; None without `group_by`.
+
+  Raises:
+    EvaluationError: no record has `group_by`.
+  """
+  if not group_by:
+    return None
   queries = zip(features.text_record, features.text_caption, strict=True)
   names = [_group_of(dataset, group_by, int(r), int(c)) for r, c in queries]
-  where = f"{dataset.name}/{dataset.split}"
-  groups = sorted({name for name in names if name is not None})
-  if not groups:
+  if all(name is None for name in names):
+    where = f"{dataset.name}/{dataset.split}"
     raise EvaluationError(f"group_by={group_by!r}: no record of {where} has it")
-  found = {}
-  for group in groups:
-    with _errors(f"{where}, {group}"):
-      mask = np.array([name == group for name in names])
-      found[group] = result.subset(mask).summary()
-  return found
+  return names
+
+
+def identities(features: Features, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+  """int64 ([m], [n]): identities of the texts and of the images."""
+  identity = np.array([record.identity for record in dataset.records], np.int64)
+  return identity[features.text_record], identity[features.image_record]
+
+
+def texts(features: Features, dataset: Dataset) -> list[str]:
+  """The caption of every query."""
+  queries = zip(features.text_record, features.text_caption, strict=True)
+  return [dataset.records[r].captions[c] for r, c in queries]
+
+
+def image_names(features: Features, dataset: Dataset) -> list[str]:
+  """The name of every gallery image."""
+  return [dataset.records[r].image for r in features.image_record]
 
 
 def score(
@@ -185,6 +300,7 @@ def score(
   i2t: bool = False,
   group_by: str = "",
   msd_variant: str = "paper",
+  intervals: uncertainty.Bootstrap | None = None,
   mesh: Mesh | None = None,
 ) -> Evaluation:
   """Ranks the gallery for every query and reduces to the field's numbers.
@@ -194,38 +310,59 @@ def score(
     group_by: key of the records' truth (or of a caption's truth); the queries of each
       value are also reported apart, against the whole gallery. "twin_group" splits
       into "near twins" and "others".
-    msd_variant: "paper" or "released_script" (metrics/msd.py).
+    msd_variant, intervals: as in `score_arrays`.
 
   Raises:
     EvaluationError: no query (of a group) has a match, no record has `group_by`, or a
       feature is not a number.
   """
-  identity = np.array([record.identity for record in dataset.records], np.int64)
-  image_id = identity[features.image_record]
-  text_id = identity[features.text_record]
-  options = dict(msd_variant=msd_variant, mesh=mesh)
-  with _errors(f"{dataset.name}/{dataset.split}"):
-    result = streaming.evaluate(
-      features.text, features.image, text_id, image_id, top=TOP, **options
-    )
-    scores: dict[str, Any] = {"t2i": result.summary()}
-    if i2t:
-      scores["i2t"] = streaming.evaluate(
-        features.image, features.text, image_id, text_id, top=1, **options
-      ).summary()
-  if group_by:
-    scores["groups"] = _group_scores(result, features, dataset, group_by)
-  scores["broken_images"] = len(features.broken)
-  return Evaluation(
-    scores,
-    {
-      "query_record": features.text_record.astype(np.int32),
-      "query_caption": features.text_caption.astype(np.int32),
-      "top": np.where(result.top >= 0, features.image_record[result.top], -1).astype(
-        np.int32
-      ),
-      "score": result.top_score.astype(np.float32),
-      "first_rank": result.first_rank.astype(np.int32),
-      "ap": result.ap.astype(np.float32),
-    },
+  text_id, image_id = identities(features, dataset)
+  found = score_arrays(
+    features.text,
+    features.image,
+    text_id,
+    image_id,
+    where=f"{dataset.name}/{dataset.split}",
+    groups=groups_of(features, dataset, group_by),
+    i2t=i2t,
+    msd_variant=msd_variant,
+    intervals=intervals,
+    mesh=mesh,
+  )
+  top = found.rankings["top"]
+  records = {
+    "query_record": features.text_record.astype(np.int32),
+    "query_caption": features.text_caption.astype(np.int32),
+    "top": np.where(top >= 0, features.image_record[top], -1).astype(np.int32),
+    "query_digest": rankings.digests(texts(features, dataset)),
+    "gallery_digest": rankings.digests(image_names(features, dataset)),
+  }
+  scores = {**found.scores, "broken_images": len(features.broken)}
+  return Evaluation(scores, {**found.rankings, **records})
+
+
+def save(
+  features: Features, dataset: Dataset, path: pathlib.Path, *, group_by: str = ""
+) -> None:
+  """Writes the features as a file for `--mode=eval --features` (feature_files.py).
+
+  Which caption of which record a query is stands in its columns `record` and
+  `caption`, and the value of `group_by`, where given, in a column of that name.
+  """
+  text_id, image_id = identities(features, dataset)
+  columns: dict[str, Any] = dict(
+    record=features.text_record, caption=features.text_caption
+  )
+  names = groups_of(features, dataset, group_by)
+  if names is not None:
+    columns[group_by] = [(name or "").removeprefix(f"{group_by}=") for name in names]
+  feature_files.write(
+    path,
+    query=features.text,
+    gallery=features.image,
+    query_ids=text_id,
+    gallery_ids=image_id,
+    query_text=texts(features, dataset),
+    gallery_path=image_names(features, dataset),
+    columns=columns,
   )

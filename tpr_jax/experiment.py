@@ -138,27 +138,12 @@ class Experiment:
     params = saved.restore_params(step, ckpt.abstract(shapes, params_sh))
     saved.close()
     self.say(f"Evaluating step {step}: {selection}.")
-    results = {"selected_step": step, "selection": selection, "evals": {}}
+    results = {"selected_step": step, "selection": selection}
+    results |= {"msd_variant": self.config.eval.msd_variant, "evals": {}}
     datasets = {}
-    (self.folder / "rankings").mkdir(exist_ok=True)
-    for name, entry in self.config.evals.items():
-      dataset = datasets[name] = self.eval_data(name)
-      self.say(
-        f"  {name}: "
-        + pipeline.caption_report(dataset, self.tokenizer, self.config.text.length)
-      )
-      features = self._evaluate(model, params, dataset)
-      found = evaluate.score(
-        features,
-        dataset,
-        i2t=entry.i2t,
-        group_by=entry.group_by,
-        msd_variant=self.config.eval.msd_variant,
-        mesh=self.mesh,
-      )
-      results["evals"][name] = {**found.scores, "note": entry.note}
-      if self.active:
-        np.savez_compressed(self.folder / "rankings" / f"{name}.npz", **found.rankings)
+    for name in self.config.evals:
+      datasets[name] = self.eval_data(name)
+      results["evals"][name] = self._evaluate_entry(name, datasets[name], model, params)
     run["seconds"]["evaluate"] = time.time() - started
     run["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     if not self.active:
@@ -167,6 +152,34 @@ class Experiment:
     self.files.write(run)
     self.say("\n" + tables.results_table(results))
     self.report(datasets)
+
+  def _evaluate_entry(
+    self, name: str, dataset: Dataset, model: Any, params: Any
+  ) -> dict[str, Any]:
+    """Its scores; writes rankings/NAME.npz, and features/NAME.npz where asked to."""
+    entry, how = self.config.evals[name], self.config.eval
+    with configs.errors():
+      intervals = evaluate.bootstrap(how)
+    length = self.config.text.length
+    self.say(f"  {name}: {pipeline.caption_report(dataset, self.tokenizer, length)}")
+    features = self._evaluate(model, params, dataset)
+    found = evaluate.score(
+      features,
+      dataset,
+      i2t=entry.i2t,
+      group_by=entry.group_by,
+      msd_variant=how.msd_variant,
+      intervals=intervals,
+      mesh=self.mesh,
+    )
+    if self.active:
+      (self.folder / "rankings").mkdir(exist_ok=True)
+      np.savez_compressed(self.folder / "rankings" / f"{name}.npz", **found.rankings)
+      if how.get("save_features", False):
+        path = self.folder / "features" / f"{name}.npz"
+        evaluate.save(features, dataset, path, group_by=entry.group_by)
+        self.say(f"    features: {path}")
+    return {**found.scores, "note": entry.note}
 
   def report(self, datasets: Mapping[str, Dataset] | None = None) -> None:
     """Writes report.html and its pictures from the files of the run folder."""

@@ -3,7 +3,11 @@ r"""Entry point: `python -m tpr_jax.main --config=configs/cfam.py`.
 Modes (`--mode`):
   train    trains (the same command again resumes), evaluates the selected checkpoint
            on the test entries of the config and writes the report
-  eval     scores a trained run again: the same `--config`, or `--run=DIR` alone
+  eval     scores a trained run again: the same `--config`, or `--run=DIR` alone; or
+           the features of any model, from a file: `--features=FILE.npz` (also parquet),
+           and with `--out=DIR` keeps what `compare` needs
+  compare  two models on the same queries, `--run=A --with=B` (runs, or such folders):
+           differences, intervals and p values, written to `--out` or A
   report   writes the report of a run again, from its files
   check    examines a dataset: missing, broken and doubtful files, counts, statistics
   write    writes the config's dataset to `--out` as JPEG + JSON (UFine6926 layout)
@@ -37,6 +41,7 @@ _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
 MODES = (
   "train",
   "eval",
+  "compare",
   "report",
   "check",
   "write",
@@ -57,8 +62,34 @@ _RUN = flags.DEFINE_string(
   "Run folder. Default: runs/NAME, NAME made from the config; runs/NAME-sweep.",
 )
 _OUT = flags.DEFINE_string(
-  "out", None, "Folder to write to (modes write, archive, export, build_cross)."
+  "out",
+  None,
+  "Folder to write to (modes write, archive, export, build_cross, compare; eval with"
+  " --features).",
 )
+_FEATURES = flags.DEFINE_string(
+  "features",
+  None,
+  "eval: FILE.npz, FILE.parquet or QUERIES.parquet,GALLERY.parquet instead of a run.",
+)
+_WITH = flags.DEFINE_string(
+  "with", None, "compare: the folder that --run is set beside."
+)
+_GROUP_BY = flags.DEFINE_string(
+  "group_by", "", "eval --features: column of the queries, `source` for query_source."
+)
+_I2T = flags.DEFINE_bool("i2t", False, "eval --features: also image to text.")
+_MSD_VARIANT = flags.DEFINE_enum(
+  "msd_variant", "paper", ("paper", "released_script"), "eval --features: kind of mSD."
+)
+_CI_LEVEL = flags.DEFINE_float(
+  "ci_level", 0.95, "eval --features, compare: level of the intervals."
+)
+_CI_RESAMPLES = flags.DEFINE_integer(
+  "ci_resamples", 2000, "eval --features, compare: resamples; 0 in eval: no intervals."
+)
+_ONLY_WITH_FEATURES = ("group_by", "i2t", "msd_variant")
+_ONLY_WITHOUT_CONFIG = (*_ONLY_WITH_FEATURES, "ci_level", "ci_resamples")
 _FORMAT = flags.DEFINE_enum(
   "format", "huggingface", FORMATS, "What export writes (see above)."
 )
@@ -109,7 +140,8 @@ def _config_and_folder():
       example = own.get(_MODE.value, "cfam.py")
       raise configs.ConfigError(
         f"--mode={_MODE.value} needs --config, for example --config=configs/{example}"
-        + ("" if folder else "; eval, report and export also take --run=DIR alone")
+        + ("" if folder else "; eval, report and export also take --run=DIR alone,")
+        + ("" if folder else " and eval --features=FILE")
       )
     return configs.load(folder / "config.json"), folder
   config = _CONFIG.value.lock()
@@ -159,6 +191,66 @@ def _sweep() -> int:
 
   words = [pathlib.Path(sys.executable).name, "-m", "tpr_jax.main", *sys.argv[1:]]
   return run.Sweep(plan.build(config, folder), words=shlex.join(words))()
+
+
+def _check_flags() -> None:
+  """Flags that would do nothing where they are."""
+  mode, given = _MODE.value, lambda name: flags.FLAGS[name].present
+  features = mode == "eval" and given("features")
+  allowed = {
+    "features": mode == "eval",
+    "with": mode == "compare",
+    **{name: features for name in _ONLY_WITH_FEATURES},
+    **{name: features or mode == "compare" for name in ("ci_level", "ci_resamples")},
+  }
+  for name, fits in allowed.items():
+    if given(name) and not fits:
+      where = "compare" if name == "with" else "eval"
+      more = " and --features=FILE" if name in _ONLY_WITHOUT_CONFIG else ""
+      raise configs.ConfigError(
+        f"--{name} is for --mode={where}{more}; a run's own fields are"
+        " --config.eval.* and --config.evals.NAME.*"
+      )
+  without = ("config", "distributed") + (("run",) if features else ())
+  for name in without if features or mode == "compare" else ():
+    if _config_value(sys.argv) if name == "config" else given(name):
+      what = "--features=FILE" if features else "--mode=compare"
+      raise configs.ConfigError(f"{what} takes no --{name}")
+
+
+def _feature_eval() -> int:
+  from tpr_jax import feature_eval
+
+  with configs.errors():
+    options = feature_eval.Options(
+      group_by=_GROUP_BY.value,
+      i2t=_I2T.value,
+      msd_variant=_MSD_VARIANT.value,
+      intervals=_intervals() if _CI_RESAMPLES.value else None,
+    )
+  out = pathlib.Path(_OUT.value) if _OUT.value else None
+  feature_eval.run(_FEATURES.value, out, options)
+  return 0
+
+
+def _intervals():
+  from tpr_jax.metrics import uncertainty
+
+  return uncertainty.Bootstrap(_CI_LEVEL.value, _CI_RESAMPLES.value)
+
+
+def _compare() -> int:
+  if not _RUN.value or not _WITH.value:
+    raise configs.ConfigError(
+      "--mode=compare needs two folders with results: --run=A --with=B"
+    )
+  from tpr_jax import compare
+
+  with configs.errors():
+    intervals = _intervals()
+  out = pathlib.Path(_OUT.value or _RUN.value)
+  compare.run(pathlib.Path(_RUN.value), pathlib.Path(_WITH.value), out, intervals)
+  return 0
 
 
 def _experiment():
@@ -212,8 +304,13 @@ def _build_cross() -> int:
 
 def _dispatch() -> int:
   mode = _MODE.value
+  _check_flags()
   if mode == "build_cross":
     return _build_cross()
+  if mode == "compare":
+    return _compare()
+  if mode == "eval" and _FEATURES.value is not None:
+    return _feature_eval()
   if mode == "export":
     return _export()
   if mode in ("check", "write", "archive"):
@@ -237,6 +334,16 @@ def _known_errors() -> tuple[type[Exception], ...]:
   from tpr_jax.data.transforms import PipeError
 
   found = [configs.ConfigError, DatasetError, ImageError, PipeError, TokenizerError]
+  if "tpr_jax.compare" in sys.modules:
+    from tpr_jax.compare import CompareError
+    from tpr_jax.rankings import RankingError
+
+    found += [CompareError, RankingError]
+  if "tpr_jax.feature_eval" in sys.modules:
+    from tpr_jax.evaluate import EvaluationError
+    from tpr_jax.feature_files import FeatureError
+
+    found += [EvaluationError, FeatureError]
   if "tpr_jax.sweep.run" in sys.modules:
     from tpr_jax.sweep import processes
 

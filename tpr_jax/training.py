@@ -251,6 +251,7 @@ def _check(config: Any, shards: int) -> None:
         f" {size or 'different sizes'}, but model.image_size={tuple(wanted)}"
         " (height, width): change one of them"
       )
+  evaluate.bootstrap(config.eval)
   for name, value, known in (
     ("train.select", config.train.select, evaluate.SCORES),
     ("eval.msd_variant", config.eval.msd_variant, msd.VARIANTS),

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from tpr_jax.metrics import msd, ranking
+from tpr_jax.metrics import msd, per_query, ranking
 
 BLOCK_BYTES = 64 << 20  # scores of one block of queries, on each device
 REPLICATED = 2 << 30  # largest gallery, in bytes, that every device gets whole
@@ -54,9 +54,9 @@ class Result:
   top_score: np.ndarray
   gallery: int
 
-  def hit(self, k: int) -> np.ndarray:
-    """bool [Q]: is a match among the first k?"""
-    return (self.first_rank > 0) & (self.first_rank <= k)
+  def per_query(self) -> dict[str, np.ndarray]:
+    """Score -> float64 [Q] in [0, 1]: what its mean is made of."""
+    return per_query.values(self.first_rank, self.ap, self.inp, self.sd)
 
   def subset(self, mask) -> "Result":
     """The chosen queries (bool [Q] or indices) against the same gallery."""
@@ -86,10 +86,7 @@ class Result:
       raise ValueError(_no_match(len(self.matches), self.gallery))
     percent = lambda x: 100.0 * float(np.mean(x[real], dtype=np.float64))
     return dict(
-      **{f"R{k}": percent(self.hit(k)) for k in (1, 5, 10)},
-      mAP=percent(self.ap),
-      mINP=percent(self.inp),
-      mSD=percent(self.sd),
+      **{name: percent(values) for name, values in self.per_query().items()},
       chance=percent(self.matches / self.gallery),
       queries=len(real),
       gallery=self.gallery,

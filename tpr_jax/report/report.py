@@ -139,6 +139,7 @@ def _page(run: files.RunFiles, drawn, sections, missing, seed) -> dict[str, Any]
     columns=shown,
     rows=table,
     cell=tables.cell,
+    span=tables.span,
     notes=tables.remarks(results),
     missing=missing,
     curves=[dict(title=c.title, light=_uri(c.light), dark=_uri(c.dark)) for c in drawn],

@@ -4,7 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-METRICS = ("R1", "R5", "R10", "mAP", "mINP", "mSD")
+from tpr_jax.metrics import per_query
+
+METRICS = per_query.SCORES
 _COUNTS = ("queries", "gallery", "unmatched")
 
 
@@ -16,11 +18,13 @@ class Row:
     name: name of the evaluation, or of the group of queries.
     kind: "eval" (all its queries, text to image), "group", or "i2t" (image to text).
     values: column -> number, or None where the results don't have it.
+    intervals: score -> (low, high); empty where the results have none.
   """
 
   name: str
   kind: str
   values: Mapping[str, float | int | None]
+  intervals: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
 
 def rows(results: Mapping[str, Any]) -> list[Row]:
@@ -46,7 +50,9 @@ def rows(results: Mapping[str, Any]) -> list[Row]:
 
 def _row(name: str, kind: str, numbers: Mapping[str, Any]) -> Row:
   keys = (*METRICS, "chance", *_COUNTS)
-  return Row(name, kind, {key: numbers.get(key) for key in keys})
+  ends = (numbers.get("ci") or {}).get("scores") or {}
+  intervals = {key: (low, high) for key, (low, high) in ends.items()}
+  return Row(name, kind, {key: numbers.get(key) for key in keys}, intervals)
 
 
 def columns(table: list[Row]) -> list[str]:
@@ -63,18 +69,34 @@ def cell(column: str, value: float | int | None) -> str:
   return f"{value:,.0f}" if column in _COUNTS else f"{value:.2f}"
 
 
+def span(row: Row, column: str) -> str:
+  """The interval as it is printed, "51.2–60.9"; "–" where there is none."""
+  if column not in row.intervals:
+    return "–"
+  low, high = row.intervals[column]
+  return f"{low:.1f}–{high:.1f}"
+
+
 def results_table(results: Mapping[str, Any]) -> str:
-  """`results.json` -> an aligned table of plain text, without a final line break.
+  """`results.json` -> aligned tables of plain text, without a final line break.
 
   Percentages; groups are indented below their evaluation; "chance" is the Rank-1 of a
-  random ranking. Notes and queries without a match follow the table.
+  random ranking. A second table has the intervals, where there are any. Notes and
+  queries without a match follow.
   """
   table = rows(results)
   shown = columns(table)
-  lines = [["", *shown]]
-  for row in table:
-    name = ("  " if row.kind == "group" else "") + row.name
-    lines.append([name, *(cell(key, row.values[key]) for key in shown)])
+  name = lambda row: ("  " if row.kind == "group" else "") + row.name
+  values = [[name(row), *(cell(k, row.values[k]) for k in shown)] for row in table]
+  text = _aligned([["", *shown], *values])
+  if any(row.intervals for row in table):
+    spans = [[name(row), *(span(row, key) for key in METRICS)] for row in table]
+    text += ["", *_aligned([[f"{_level(results)} interval", *METRICS], *spans])]
+  return "\n".join(text + remarks(results))
+
+
+def _aligned(lines: list[list[str]]) -> list[str]:
+  """Lines of cells, the first of them the head; names left, numbers right."""
   widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
   text = [
     "  ".join(
@@ -84,7 +106,41 @@ def results_table(results: Mapping[str, Any]) -> str:
     for line in lines
   ]
   text.insert(1, "-" * max(len(line) for line in text))
-  return "\n".join(text + remarks(results))
+  return text
+
+
+def _summaries(results: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+  """(name, numbers) of all rows."""
+  found = []
+  for name, scores in results["evals"].items():
+    found.append((name, scores["t2i"]))
+    groups = scores.get("groups") or {}
+    found += [(f"{name}, {group}", numbers) for group, numbers in groups.items()]
+    if scores.get("i2t"):
+      found.append((f"{name}, image to text", scores["i2t"]))
+  return found
+
+
+def _level(results: Mapping[str, Any]) -> str:
+  return next(
+    f"{100 * numbers['ci']['level']:g} %"
+    for _, numbers in _summaries(results)
+    if numbers.get("ci")
+  )
+
+
+def _about_intervals(results: Mapping[str, Any]) -> list[str]:
+  """How they were made, and which could not be."""
+  made = [(name, n["ci"]) for name, n in _summaries(results) if n.get("ci")]
+  if not made:
+    return []
+  first = made[0][1]
+  alone = [name for name, ci in made if not ci["scores"]]
+  return [
+    f"Intervals ({100 * first['level']:g} %): identities drawn with replacement,"
+    f" {first['resamples']:,} times (seed {first['seed']}); gallery and weights as they"
+    " are."
+  ] + [f"{name}: all queries are of one identity: no interval." for name in alone]
 
 
 def remarks(results: Mapping[str, Any]) -> list[str]:
@@ -105,4 +161,4 @@ def remarks(results: Mapping[str, Any]) -> list[str]:
         f"{name}: {scores['broken_images']:,} images could not be read and are not in"
         " the gallery."
       )
-  return found
+  return found + _about_intervals(results)

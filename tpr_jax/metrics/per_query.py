@@ -1,0 +1,26 @@
+"""The scores that are means over queries, from the numbers kept for each query.
+
+Rank-k = [first_rank <= k], AP, INP and SD: ranking.py and msd.py hold the formulas.
+No JAX here: files of finished evaluations are read without it.
+"""
+
+import numpy as np
+
+RANKS = (1, 5, 10)
+SCORES = (*(f"R{k}" for k in RANKS), "mAP", "mINP", "mSD")  # higher is better
+
+
+def values(first_rank, ap, inp, sd) -> dict[str, np.ndarray]:
+  """Score -> float64 [Q] in [0, 1], the values whose mean is the score.
+
+  Args:
+    first_rank: int [Q], 1-based rank of the first match; 0 without a match, which
+      hits at no k.
+    ap, inp, sd: float [Q]; NaN without a match.
+  """
+  rank = np.asarray(first_rank)
+  columns = [(rank > 0) & (rank <= k) for k in RANKS] + [ap, inp, sd]
+  return {
+    name: np.asarray(value, np.float64)
+    for name, value in zip(SCORES, columns, strict=True)
+  }

@@ -168,6 +168,7 @@ def test_the_recipe_has_the_numbers_of_the_paper_and_of_irra(value):
     mlm_in_place=False,
   )
   assert c.eval.msd_variant == "paper"
+  assert (c.eval.ci_level, c.eval.ci_resamples) == (0.95, 2000)
   m = c.model
   assert (m.part_queries, m.part_width, m.part_layers, m.part_heads) == (16, 512, 2, 8)
   assert (m.matcher_layers, m.matcher_heads, m.dtype) == (2, 8, "auto")

@@ -12,7 +12,15 @@ from tests.data.noise import dataset
 from tpr_jax.core import sharding
 from tpr_jax.data import tokenizer, transforms
 from tpr_jax.data.record import Dataset, Record
-from tpr_jax.evaluate import Encoder, EvaluationError, Features, score
+from tpr_jax.evaluate import (
+  SCORES,
+  Encoder,
+  EvaluationError,
+  Features,
+  bootstrap,
+  score,
+)
+from tpr_jax.metrics.uncertainty import Bootstrap
 from tpr_jax.models import build
 
 PEOPLE = tokenizer.build("people")
@@ -257,3 +265,36 @@ def test_the_msd_variant_is_passed_on():
     score(made, data, msd_variant=v).scores["t2i"] for v in ("paper", "released_script")
   )
   assert one["R1"] == other["R1"] and one["mSD"] != other["mSD"]
+
+
+# ---- intervals
+
+
+def test_the_fields_of_the_config_decide_the_intervals():
+  how = bootstrap(dict(ci_level=0.8, ci_resamples=50))
+  assert (how.level, how.resamples, how.seed) == (0.8, 50, 0)
+  assert bootstrap(dict(ci_level=0.8, ci_resamples=0)) is None
+  assert bootstrap({}) == Bootstrap()  # a run older than the fields
+  data = people([{}] * 12)
+  made = features(data, wrong={1, 4, 7})
+  plain = score(made, data).scores["t2i"]
+  spans = {}
+  for level in (0.8, 0.99):
+    found = score(made, data, i2t=True, intervals=Bootstrap(level, 300)).scores
+    ci = found["t2i"].pop("ci")
+    assert found["t2i"] == plain  # the scores themselves are as before
+    assert (ci["level"], ci["resamples"], ci["identities"]) == (level, 300, 12)
+    assert set(found["i2t"]["ci"]["scores"]) == set(SCORES)
+    spans[level] = ci["scores"]["R1"]
+  assert spans[0.99][0] < spans[0.8][0] < plain["R1"] < spans[0.8][1] < spans[0.99][1]
+
+
+def test_intervals_leave_out_queries_without_a_match():
+  data = people([{}] * 6)
+  whole = features(data, wrong={2})
+  broken = features(data, wrong={2}, broken=("0/0", "0/1"))
+  found = score(broken, data, intervals=Bootstrap()).scores["t2i"]
+  assert (found["unmatched"], found["ci"]["identities"]) == (2, 5)
+  assert (
+    score(whole, data, intervals=Bootstrap()).scores["t2i"]["ci"]["identities"] == 6
+  )

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import sys
 
 import numpy as np
 import pytest
@@ -286,6 +287,13 @@ def test_bad_parquet_is_named(tmp_path):
     parquet.write_table(pa.table(found), tmp_path / "bad.parquet")
     with pytest.raises(FeatureError, match=message):
       feature_files.read(str(tmp_path / "bad.parquet"))
+
+
+def test_without_pyarrow_the_error_says_what_to_install(tmp_path, monkeypatch):
+  (tmp_path / "a.parquet").write_bytes(b"")
+  monkeypatch.setitem(sys.modules, "pyarrow", None)
+  with pytest.raises(FeatureError, match=r"needs pyarrow .*\.npz does not"):
+    feature_files.read(str(tmp_path / "a.parquet"))
 
 
 def test_a_group_that_is_not_there_names_the_nearest(tmp_path):

@@ -141,8 +141,8 @@ def _check_same(name: str, a: Ranked, b: Ranked) -> list[str]:
     else:
       lacking = [r.path for r, code in zip((a, b), codes, strict=True) if code is None]
       remarks.append(
-        f"{name}: the {said} are not known to {lacking[0]}; only the identities were"
-        " checked to be the same."
+        f"{name}: the {said} are not known to {' and '.join(map(str, lacking))}; only"
+        " the identities were checked to be the same."
       )
   return remarks
 

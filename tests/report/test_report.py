@@ -63,6 +63,19 @@ def test_page_is_whole_and_needs_nothing_from_outside(written):
   assert {link[1:] for link in page.links if link[0] == "#"} <= anchors
 
 
+def test_page_shows_intervals_below_the_scores(run):
+  folder = run[0]
+  results = json.loads((folder / "results.json").read_text())
+  assert 'class="ci"' not in report.write(folder, {}, **QUICK).read_text("utf-8")
+  ci = dict(level=0.95, resamples=2000, seed=0, identities=24)
+  results["evals"]["fine"]["t2i"]["ci"] = dict(ci, scores={"R1": [12.34, 56.78]})
+  (folder / "results.json").write_text(json.dumps(results))
+  text = report.write(folder, {}, **QUICK).read_text(encoding="utf-8")
+  assert text.count('<div class="ci">12.3–56.8</div>') == 1
+  words = Page(text).words
+  assert "Intervals (95 %): identities drawn with replacement, 2,000 times" in words
+
+
 def test_page_holds_what_was_asked_for(written, finished):
   words = Page(written[1]).words
   results = json.loads((finished[0] / "results.json").read_text())

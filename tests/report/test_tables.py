@@ -34,6 +34,35 @@ def test_table_is_aligned_and_complete():
   assert len({len(line) for line in (head, rule, *lines)}) == 1
 
 
+def interval(low, high, **more):
+  ends = {} if low is None else {name: [low, high] for name in tables.METRICS}
+  about = dict(level=0.9, resamples=500, seed=0, identities=7, scores=ends)
+  return dict(ci={**about, **more})
+
+
+def test_intervals_stand_in_a_table_of_their_own():
+  results = dict(
+    evals=dict(
+      fine=dict(
+        t2i=numbers(53.25, **interval(50.04, 56.06)),
+        groups={"one": numbers(1.5, **interval(None, None, identities=1))},
+        i2t=numbers(21.0, **interval(2.0, 100.0)),
+      )
+    )
+  )
+  text = tables.results_table(results)
+  values, spans = text.split("\n\n")
+  head, rule, *lines = spans.splitlines()
+  assert head.split() == ["90", "%", "interval", *tables.METRICS]
+  assert lines[0].split() == ["fine", *["50.0–56.1"] * 6]
+  assert lines[1].startswith("  one ") and lines[1].split() == ["one", *["–"] * 6]
+  assert lines[2].split()[-1] == "2.0–100.0"
+  assert len({len(line) for line in (head, rule, *lines[:3])}) == 1
+  assert lines[3].startswith("Intervals (90 %): ") and "500 times (seed 0)" in lines[3]
+  assert lines[4] == "fine, one: all queries are of one identity: no interval."
+  assert "50.0" not in values and len(lines) == 5
+
+
 def test_columns_that_no_row_has_are_left_out():
   text = tables.results_table(dict(evals=dict(test=dict(t2i=numbers(1.0)))))
   assert "chance" not in text and "unmatched" not in text

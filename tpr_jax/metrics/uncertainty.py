@@ -27,7 +27,8 @@ Smyth, "Permutation p-values should never be zero", 2010).
 What none of this covers: another training run (seeds: train several), another gallery
 (it is held fixed), or the choice of the better of many models on the same queries. A
 percentile interval is somewhat too narrow for few identities, and has no width where
-every query scores the same, as at 100 %.
+every query scores the same, as at 100 %. Where only a handful of identities differ, the
+interval of a difference may leave out 0 and p still be large: then believe p.
 
 Plain numpy on the host: the sums by identity are small.
 """

@@ -1,6 +1,6 @@
 """What train.micro_batches and model.remat save: XLA's own account of a training step.
 
-  python -m tests.benchmarks.memory                    all: 20 minutes on two cores
+  python -m tests.benchmarks.memory                    all cases: some 20 minutes
   python -m tests.benchmarks.memory 64/1 64/4/remat    batch/micro_batches[/remat]
   python -m tests.benchmarks.memory --dtype=bfloat16
 

@@ -38,6 +38,7 @@ LAYER = dict(
   sweep=6,
   curate=6,
   training=7,
+  cli=7,
   main=8,
 )
 

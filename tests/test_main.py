@@ -12,7 +12,7 @@ from absl import logging
 
 from tests.data import layouts
 from tpr_jax import config as configs
-from tpr_jax import experiment, main, train
+from tpr_jax import cli, experiment, main, train
 from tpr_jax.data import build
 from tpr_jax.data.record import DatasetError
 
@@ -236,4 +236,4 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
   ],
 )
 def test_the_config_is_found_among_the_arguments(argv, value):
-  assert main._config_value(argv) == value
+  assert cli.config_value(argv) == value

@@ -25,197 +25,30 @@ Modes (`--mode`):
 
 import os
 import pathlib
-import re
 import shlex
 import signal
 import sys
 
 from absl import app, flags, logging
-from ml_collections import config_flags
 
+from tpr_jax import cli
 from tpr_jax import config as configs
 from tpr_jax.core import host_memory
 
-_DASHES = ("-", "--")
-_OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
-MODES = (
-  "train",
-  "eval",
-  "compare",
-  "report",
-  "check",
-  "write",
-  "archive",
-  "export",
-  "sweep",
-  "build_cross",
-)
-FORMATS = ("huggingface", "openclip", "stablehlo")  # tpr_jax/export/export.py
-
-_CONFIG = config_flags.DEFINE_config_file(
-  "config", None, "Config file and its argument: configs/cfam.py:NAME,option=value."
-)
-_MODE = flags.DEFINE_enum("mode", "train", MODES, "What to do (see above).")
-_RUN = flags.DEFINE_string(
-  "run",
-  None,
-  "Run folder. Default: runs/NAME, NAME made from the config; runs/NAME-sweep.",
-)
-_OUT = flags.DEFINE_string(
-  "out",
-  None,
-  "Folder to write to (modes write, archive, export, build_cross, compare; eval with"
-  " --features).",
-)
-_FEATURES = flags.DEFINE_string(
-  "features",
-  None,
-  "eval: FILE.npz, FILE.parquet or QUERIES.parquet,GALLERY.parquet instead of a run.",
-)
-_WITH = flags.DEFINE_string(
-  "with", None, "compare: the folder that --run is set beside."
-)
-_GROUP_BY = flags.DEFINE_string(
-  "group_by", "", "eval --features: column of the queries, `source` for query_source."
-)
-_I2T = flags.DEFINE_bool("i2t", False, "eval --features: also image to text.")
-_MSD_VARIANT = flags.DEFINE_enum(
-  "msd_variant", "paper", ("paper", "released_script"), "eval --features: kind of mSD."
-)
-_CI_LEVEL = flags.DEFINE_float(
-  "ci_level", 0.95, "eval --features, compare: level of the intervals."
-)
-_CI_RESAMPLES = flags.DEFINE_integer(
-  "ci_resamples", 2000, "eval --features, compare: resamples; 0 in eval: no intervals."
-)
-_ONLY_WITH_FEATURES = ("group_by", "i2t", "msd_variant")
-_ONLY_WITHOUT_CONFIG = (*_ONLY_WITH_FEATURES, "ci_level", "ci_resamples")
-_FORMAT = flags.DEFINE_enum(
-  "format", "huggingface", FORMATS, "What export writes (see above)."
-)
-_DISTRIBUTED = flags.DEFINE_bool(
-  "distributed", False, "Join a multi-process run described by the cluster's variables."
-)
-
-
-def _config_value(argv: list[str]) -> str | None:
-  """The raw value of `--config`, as typed."""
-  for position, word in enumerate(argv):
-    name, equals, value = word.partition("=")
-    if name in ("--config", "-config"):
-      return value if equals else next(iter(argv[position + 1 :]), None)
-  return None
-
-
-def _parse_flags(argv: list[str]) -> list[str]:
-  """absl's parser with the config's file found, and errors without a traceback."""
-  value = _config_value(argv)
-  try:
-    configs.expose_shipped()
-    if value is not None:
-      found = configs.resolve(value)
-      config = configs.read(found)
-      for override in filter(None, map(_OVERRIDE.match, argv)):
-        configs.check_field(config, override[1])
-      words = {value: found}
-      words |= {f"{dash}config={value}": f"--config={found}" for dash in _DASHES}
-      argv = [argv[0], *(words.get(word, word) for word in argv[1:])]
-    return flags.FLAGS(argv)
-  except (configs.ConfigError, flags.Error) as error:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(2)
-
-
-def _config_and_folder():
-  """(locked config, run folder) from --config and --run.
-
-  Raises:
-    ConfigError: neither is given, or training without --config.
-  """
-  value = _config_value(sys.argv)
-  folder = pathlib.Path(_RUN.value) if _RUN.value else None
-  if value is None:
-    if folder is None or _MODE.value not in ("eval", "report", "export"):
-      own = {"sweep": "sweeps.py:ablation", "build_cross": "cross.py"}
-      example = own.get(_MODE.value, "cfam.py")
-      raise configs.ConfigError(
-        f"--mode={_MODE.value} needs --config, for example --config=configs/{example}"
-        + ("" if folder else "; eval, report and export also take --run=DIR alone,")
-        + ("" if folder else " and eval --features=FILE")
-      )
-    return configs.load(folder / "config.json"), folder
-  config = _CONFIG.value.lock()
-  _check_mode(value, config)
-  if folder is None and _MODE.value == "sweep":
-    folder = pathlib.Path("runs") / f"{config.name}-sweep"
-  if folder is None:
-    overridden = bool(config_flags.get_override_values(flags.FLAGS["config"]))
-    name = configs.run_name(value, configs.plain(config), overridden)
-    folder = pathlib.Path("runs") / name
-  return config, folder
-
-
-# Kind of config -> (the mode that takes nothing else, an example).
-_KINDS = {
-  "a sweep, a list of runs": ("sweep", "configs/sweeps.py:ablation"),
-  "a test set to build": ("build_cross", "configs/cross.py"),
-  "the config of one run": ("", "configs/cfam.py"),
-}
-
-
-def _check_mode(value: str, config: configs.ConfigDict) -> None:
-  """Each kind of config has its mode; one run's config is for all the others."""
-  from tpr_jax.curate import settings
-  from tpr_jax.sweep import plan
-
-  sweep, cross, run = _KINDS
-  kind = sweep if plan.is_sweep(config) else cross if settings.is_cross(config) else run
-  mode = _MODE.value
-  wanted = next((kind for kind, (own, _) in _KINDS.items() if own == mode), run)
-  if kind != wanted:
-    own = _KINDS[kind][0]
-    raise configs.ConfigError(
-      f"--config={value} is {kind}{f': --mode={own} takes it' if own else ''};"
-      f" --mode={mode} takes {wanted}, for example --config={_KINDS[wanted][1]}"
-    )
+flags.adopt_module_key_flags(cli)  # --help shows them
 
 
 def _sweep() -> int:
   """Its processes import JAX; this one does not, and leaves them the devices."""
-  if _OUT.value or _DISTRIBUTED.value:
+  if cli.OUT.value or cli.DISTRIBUTED.value:
     raise configs.ConfigError(
       "--mode=sweep takes no --out (--run=DIR names its folder) and no --distributed"
     )
-  config, folder = _config_and_folder()
+  config, folder = cli.config_and_folder()
   from tpr_jax.sweep import plan, run
 
   words = [pathlib.Path(sys.executable).name, "-m", "tpr_jax.main", *sys.argv[1:]]
   return run.Sweep(plan.build(config, folder), words=shlex.join(words))()
-
-
-def _check_flags() -> None:
-  """Flags that would do nothing where they are."""
-  mode, given = _MODE.value, lambda name: flags.FLAGS[name].present
-  features = mode == "eval" and given("features")
-  allowed = {
-    "features": mode == "eval",
-    "with": mode == "compare",
-    **{name: features for name in _ONLY_WITH_FEATURES},
-    **{name: features or mode == "compare" for name in ("ci_level", "ci_resamples")},
-  }
-  for name, fits in allowed.items():
-    if given(name) and not fits:
-      where = "compare" if name == "with" else "eval"
-      more = " and --features=FILE" if name in _ONLY_WITHOUT_CONFIG else ""
-      raise configs.ConfigError(
-        f"--{name} is for --mode={where}{more}; a run's own fields are"
-        " --config.eval.* and --config.evals.NAME.*"
-      )
-  without = ("config", "distributed") + (("run",) if features else ())
-  for name in without if features or mode == "compare" else ():
-    if _config_value(sys.argv) if name == "config" else given(name):
-      what = "--features=FILE" if features else "--mode=compare"
-      raise configs.ConfigError(f"{what} takes no --{name}")
 
 
 def _feature_eval() -> int:
@@ -223,24 +56,24 @@ def _feature_eval() -> int:
 
   with configs.errors():
     options = feature_eval.Options(
-      group_by=_GROUP_BY.value,
-      i2t=_I2T.value,
-      msd_variant=_MSD_VARIANT.value,
-      intervals=_intervals() if _CI_RESAMPLES.value else None,
+      group_by=cli.GROUP_BY.value,
+      i2t=cli.I2T.value,
+      msd_variant=cli.MSD_VARIANT.value,
+      intervals=_intervals() if cli.CI_RESAMPLES.value else None,
     )
-  out = pathlib.Path(_OUT.value) if _OUT.value else None
-  feature_eval.run(_FEATURES.value, out, options)
+  out = pathlib.Path(cli.OUT.value) if cli.OUT.value else None
+  feature_eval.run(cli.FEATURES.value, out, options)
   return 0
 
 
 def _intervals():
   from tpr_jax.metrics import uncertainty
 
-  return uncertainty.Bootstrap(_CI_LEVEL.value, _CI_RESAMPLES.value)
+  return uncertainty.Bootstrap(cli.CI_LEVEL.value, cli.CI_RESAMPLES.value)
 
 
 def _compare() -> int:
-  if not _RUN.value or not _WITH.value:
+  if not cli.RUN.value or not cli.WITH.value:
     raise configs.ConfigError(
       "--mode=compare needs two folders with results: --run=A --with=B"
     )
@@ -248,18 +81,18 @@ def _compare() -> int:
 
   with configs.errors():
     intervals = _intervals()
-  out = pathlib.Path(_OUT.value or _RUN.value)
-  compare.run(pathlib.Path(_RUN.value), pathlib.Path(_WITH.value), out, intervals)
+  out = pathlib.Path(cli.OUT.value or cli.RUN.value)
+  compare.run(pathlib.Path(cli.RUN.value), pathlib.Path(cli.WITH.value), out, intervals)
   return 0
 
 
 def _experiment():
-  config, folder = _config_and_folder()  # before the seconds that JAX takes
+  config, folder = cli.config_and_folder()  # before the seconds that JAX takes
   import jax
 
   from tpr_jax import experiment
 
-  if _DISTRIBUTED.value:
+  if cli.DISTRIBUTED.value:
     jax.distributed.initialize()
   return experiment.Experiment(config, folder)
 
@@ -267,8 +100,8 @@ def _experiment():
 def _data_mode(mode: str) -> int:
   from tpr_jax import data_modes
 
-  config, _ = _config_and_folder()
-  out = pathlib.Path(_OUT.value) if _OUT.value else None
+  config, _ = cli.config_and_folder()
+  out = pathlib.Path(cli.OUT.value) if cli.OUT.value else None
   if mode == "check":
     return data_modes.check(config, out)
   if out is None:
@@ -277,39 +110,39 @@ def _data_mode(mode: str) -> int:
 
 
 def _export() -> int:
-  if _OUT.value is None:
+  if cli.OUT.value is None:
     raise configs.ConfigError("--mode=export needs --out=DIR, the folder to write to")
-  _, folder = _config_and_folder()
+  _, folder = cli.config_and_folder()
   from tpr_jax.export import export  # JAX takes seconds
 
-  export.export(folder, pathlib.Path(_OUT.value), _FORMAT.value)
+  export.export(folder, pathlib.Path(cli.OUT.value), cli.FORMAT.value)
   return 0
 
 
 def _build_cross() -> int:
   """Neither JAX nor a run is needed."""
-  if _RUN.value or _DISTRIBUTED.value:
+  if cli.RUN.value or cli.DISTRIBUTED.value:
     raise configs.ConfigError(
       "--mode=build_cross takes no --run (--out=DIR is its folder) and no --distributed"
     )
-  config, _ = _config_and_folder()
-  if _OUT.value is None:
+  config, _ = cli.config_and_folder()
+  if cli.OUT.value is None:
     raise configs.ConfigError(
       "--mode=build_cross needs --out=DIR, the folder to write to"
     )
   from tpr_jax.curate import build
 
-  return build.build_cross(config, pathlib.Path(_OUT.value))
+  return build.build_cross(config, pathlib.Path(cli.OUT.value))
 
 
 def _dispatch() -> int:
-  mode = _MODE.value
-  _check_flags()
+  mode = cli.MODE.value
+  cli.check_flags()
   if mode == "build_cross":
     return _build_cross()
   if mode == "compare":
     return _compare()
-  if mode == "eval" and _FEATURES.value is not None:
+  if mode == "eval" and cli.FEATURES.value is not None:
     return _feature_eval()
   if mode == "export":
     return _export()
@@ -399,4 +232,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-  app.run(main, flags_parser=_parse_flags)
+  app.run(main, flags_parser=cli.parse_flags)

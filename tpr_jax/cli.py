@@ -1,0 +1,176 @@
+"""The flags of the command line: what they are, where they fit, what they name."""
+
+import pathlib
+import re
+import sys
+
+from absl import flags
+from ml_collections import config_flags
+
+from tpr_jax import config as configs
+
+_DASHES = ("-", "--")
+_OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
+MODES = (
+  "train",
+  "eval",
+  "compare",
+  "report",
+  "check",
+  "write",
+  "archive",
+  "export",
+  "sweep",
+  "build_cross",
+)
+FORMATS = ("huggingface", "openclip", "stablehlo")  # tpr_jax/export/export.py
+
+CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "Config file and its argument: configs/cfam.py:NAME,option=value."
+)
+MODE = flags.DEFINE_enum("mode", "train", MODES, "What to do; --help says more.")
+RUN = flags.DEFINE_string(
+  "run",
+  None,
+  "Run folder. Default: runs/NAME, NAME made from the config; runs/NAME-sweep.",
+)
+OUT = flags.DEFINE_string(
+  "out",
+  None,
+  "Folder to write to (modes write, archive, export, build_cross, compare; eval with"
+  " --features).",
+)
+FEATURES = flags.DEFINE_string(
+  "features",
+  None,
+  "eval: FILE.npz, FILE.parquet or QUERIES.parquet,GALLERY.parquet instead of a run.",
+)
+WITH = flags.DEFINE_string(
+  "with", None, "compare: the folder that --run is set beside."
+)
+GROUP_BY = flags.DEFINE_string(
+  "group_by", "", "eval --features: column of the queries, `source` for query_source."
+)
+I2T = flags.DEFINE_bool("i2t", False, "eval --features: also image to text.")
+MSD_VARIANT = flags.DEFINE_enum(
+  "msd_variant", "paper", ("paper", "released_script"), "eval --features: kind of mSD."
+)
+CI_LEVEL = flags.DEFINE_float(
+  "ci_level", 0.95, "eval --features, compare: level of the intervals."
+)
+CI_RESAMPLES = flags.DEFINE_integer(
+  "ci_resamples", 2000, "eval --features, compare: resamples; 0 in eval: no intervals."
+)
+_ONLY_WITH_FEATURES = ("group_by", "i2t", "msd_variant")
+_ONLY_WITHOUT_CONFIG = (*_ONLY_WITH_FEATURES, "ci_level", "ci_resamples")
+FORMAT = flags.DEFINE_enum("format", "huggingface", FORMATS, "What export writes.")
+DISTRIBUTED = flags.DEFINE_bool(
+  "distributed", False, "Join a multi-process run described by the cluster's variables."
+)
+
+
+def config_value(argv: list[str]) -> str | None:
+  """The raw value of `--config`, as typed."""
+  for position, word in enumerate(argv):
+    name, equals, value = word.partition("=")
+    if name in ("--config", "-config"):
+      return value if equals else next(iter(argv[position + 1 :]), None)
+  return None
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+  """absl's parser with the config's file found, and errors without a traceback."""
+  value = config_value(argv)
+  try:
+    configs.expose_shipped()
+    if value is not None:
+      found = configs.resolve(value)
+      config = configs.read(found)
+      for override in filter(None, map(_OVERRIDE.match, argv)):
+        configs.check_field(config, override[1])
+      words = {value: found}
+      words |= {f"{dash}config={value}": f"--config={found}" for dash in _DASHES}
+      argv = [argv[0], *(words.get(word, word) for word in argv[1:])]
+    return flags.FLAGS(argv)
+  except (configs.ConfigError, flags.Error) as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
+def config_and_folder():
+  """(locked config, run folder) from --config and --run.
+
+  Raises:
+    ConfigError: neither is given, or training without --config.
+  """
+  value = config_value(sys.argv)
+  folder = pathlib.Path(RUN.value) if RUN.value else None
+  if value is None:
+    if folder is None or MODE.value not in ("eval", "report", "export"):
+      own = {"sweep": "sweeps.py:ablation", "build_cross": "cross.py"}
+      example = own.get(MODE.value, "cfam.py")
+      raise configs.ConfigError(
+        f"--mode={MODE.value} needs --config, for example --config=configs/{example}"
+        + ("" if folder else "; eval, report and export also take --run=DIR alone,")
+        + ("" if folder else " and eval --features=FILE")
+      )
+    return configs.load(folder / "config.json"), folder
+  config = CONFIG.value.lock()
+  _check_mode(value, config)
+  if folder is None and MODE.value == "sweep":
+    folder = pathlib.Path("runs") / f"{config.name}-sweep"
+  if folder is None:
+    overridden = bool(config_flags.get_override_values(flags.FLAGS["config"]))
+    name = configs.run_name(value, configs.plain(config), overridden)
+    folder = pathlib.Path("runs") / name
+  return config, folder
+
+
+# Kind of config -> (the mode that takes nothing else, an example).
+_KINDS = {
+  "a sweep, a list of runs": ("sweep", "configs/sweeps.py:ablation"),
+  "a test set to build": ("build_cross", "configs/cross.py"),
+  "the config of one run": ("", "configs/cfam.py"),
+}
+
+
+def _check_mode(value: str, config: configs.ConfigDict) -> None:
+  """Each kind of config has its mode; one run's config is for all the others."""
+  from tpr_jax.curate import settings
+  from tpr_jax.sweep import plan
+
+  sweep, cross, run = _KINDS
+  kind = sweep if plan.is_sweep(config) else cross if settings.is_cross(config) else run
+  mode = MODE.value
+  wanted = next((kind for kind, (own, _) in _KINDS.items() if own == mode), run)
+  if kind != wanted:
+    own = _KINDS[kind][0]
+    raise configs.ConfigError(
+      f"--config={value} is {kind}{f': --mode={own} takes it' if own else ''};"
+      f" --mode={mode} takes {wanted}, for example --config={_KINDS[wanted][1]}"
+    )
+
+
+def check_flags() -> None:
+  """Flags that would do nothing where they are."""
+  mode, given = MODE.value, lambda name: flags.FLAGS[name].present
+  features = mode == "eval" and given("features")
+  allowed = {
+    "features": mode == "eval",
+    "with": mode == "compare",
+    **{name: features for name in _ONLY_WITH_FEATURES},
+    **{name: features or mode == "compare" for name in ("ci_level", "ci_resamples")},
+  }
+  for name, fits in allowed.items():
+    if given(name) and not fits:
+      where = "compare" if name == "with" else "eval"
+      more = " and --features=FILE" if name in _ONLY_WITHOUT_CONFIG else ""
+      raise configs.ConfigError(
+        f"--{name} is for --mode={where}{more}; a run's own fields are"
+        " --config.eval.* and --config.evals.NAME.*"
+      )
+  without = ("config", "distributed") + (("run",) if features else ())
+  for name in without if features or mode == "compare" else ():
+    if config_value(sys.argv) if name == "config" else given(name):
+      what = "--features=FILE" if features else "--mode=compare"
+      raise configs.ConfigError(f"{what} takes no --{name}")

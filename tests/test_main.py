@@ -11,8 +11,8 @@ import pytest
 from absl import logging
 
 from tests.data import layouts
-from tpr_jax import config as configs
 from tpr_jax import cli, experiment, main, train
+from tpr_jax import config as configs
 from tpr_jax.data import build
 from tpr_jax.data.record import DatasetError
 

@@ -1,39 +1,23 @@
 """The command line, as typed: from another folder, in a process of its own."""
 
 import json
-import os
-import pathlib
 import signal
-import subprocess
-import sys
 
 import pytest
 from absl import logging
 
+from tests.command import ROOT, run
 from tests.data import layouts
 from tpr_jax import cli, experiment, main, train
 from tpr_jax import config as configs
 from tpr_jax.data import build
 from tpr_jax.data.record import DatasetError
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 CFAM = "--config=configs/cfam.py"
 FEW = [
   f"--config.data.options.{option}"
   for option in ("identities=10", "views=1", "twins=0", "granularity=('fine',)")
 ]
-
-
-def run(folder, *arguments):
-  """`python -m tpr_jax.main ARGUMENTS` in `folder`; -> finished process."""
-  return subprocess.run(
-    [sys.executable, "-m", "tpr_jax.main", *map(str, arguments)],
-    cwd=folder,
-    env={**os.environ, "PYTHONPATH": str(ROOT)},
-    capture_output=True,
-    text=True,
-    timeout=300,
-  )
 
 
 def assert_one_plain_error(done, code, *parts):

@@ -16,7 +16,7 @@ from tests.convert import golden
 from tests.export import models
 from tests.models import weights as drawing
 from tpr_jax import config as configs
-from tpr_jax import pretrained
+from tpr_jax import loading
 from tpr_jax.convert import files, towers
 from tpr_jax.convert.source import ConvertError
 from tpr_jax.data import images as pictures
@@ -24,8 +24,9 @@ from tpr_jax.data import transforms
 from tpr_jax.data.record import ImageError
 from tpr_jax.data.tokenizer import TokenizerError
 from tpr_jax.experiment import Experiment
+from tpr_jax.loading import load
 from tpr_jax.models import build
-from tpr_jax.pretrained import Pretrained, load
+from tpr_jax.pretrained import Pretrained
 from tpr_jax.run_folder import RunError
 
 TOLERANCE = dict(atol=2e-6)
@@ -297,7 +298,7 @@ def test_a_hugging_face_folder_has_its_own_square(tmp_path):
   with pytest.raises(ConvertError, match=r"60 is not CLIP's 49,408: pass tokenizer="):
     load(tmp_path)
   fields = dict(image_size=None, text_length=None, dtype="float32", activation=None)
-  found = pretrained._fields(files.read(tmp_path), **fields)
+  found = loading._fields(files.read(tmp_path), **fields)
   assert found.pop("vocab_size") == 60
   wanted = golden.fields()
   names = ("image_size", "patch", "text_length", "activation", "vision_heads")

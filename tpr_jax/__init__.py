@@ -2,7 +2,7 @@
 
 
 def load(place, **options):
-  """Trained towers, ready to encode pictures and texts: `tpr_jax.pretrained.load`.
+  """Trained towers, ready to encode pictures and texts: `tpr_jax.loading.load`.
 
   Args:
     place: a run's folder, a folder of `--mode=export`, or a published CLIP (folder,
@@ -13,6 +13,6 @@ def load(place, **options):
   Returns:
     `tpr_jax.pretrained.Pretrained`: encode_images(list), encode_texts(list).
   """
-  from tpr_jax import pretrained  # JAX takes seconds; importing the package does not
+  from tpr_jax import loading  # JAX takes seconds; importing the package does not
 
-  return pretrained.load(place, **options)
+  return loading.load(place, **options)

@@ -174,12 +174,7 @@ class Checkpoints:
     Raises:
       CheckpointError: the step is not there or holds no parameters.
     """
-    if step not in self._manager.all_steps():
-      raise CheckpointError(
-        f"{self.folder} has no checkpoint of step {step}; it has"
-        f" {sorted(self._manager.all_steps())}"
-      )
-    self.wait()
+    self._check_there(step)
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
       stored = reader.metadata(self._state_folder(step)).item_metadata.tree
       if not stored.get("params"):
@@ -197,14 +192,18 @@ class Checkpoints:
   def _state_folder(self, step: int) -> pathlib.Path:
     return self.folder / str(step) / "state"
 
-  def _check_fit(self, step: int, wanted: Any, *, whole: bool) -> None:
-    """Names what differs, which Orbax does not (and a missing leaf it passes over)."""
+  def _check_there(self, step: int) -> None:
+    """Raises CheckpointError without step `step`; returns once it is written."""
     if step not in self._manager.all_steps():
       raise CheckpointError(
         f"{self.folder} has no checkpoint of step {step}; it has"
         f" {sorted(self._manager.all_steps())}"
       )
     self.wait()
+
+  def _check_fit(self, step: int, wanted: Any, *, whole: bool) -> None:
+    """Names what differs, which Orbax does not (and a missing leaf it passes over)."""
+    self._check_there(step)
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
       stored = tree.shapes(reader.metadata(self._state_folder(step)).item_metadata.tree)
     asked = tree.shapes(wanted)

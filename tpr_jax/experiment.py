@@ -16,6 +16,7 @@ from tpr_jax import checkpoints as ckpt
 from tpr_jax import config as configs
 from tpr_jax import evaluate, objectives, run_weights
 from tpr_jax.core import sharding
+from tpr_jax.core.times import duration
 from tpr_jax.core.types import Params
 from tpr_jax.data import build as data_build
 from tpr_jax.data import pipeline, tokenizer, transforms
@@ -24,7 +25,6 @@ from tpr_jax.initial import Initial
 from tpr_jax.models import build as model_build
 from tpr_jax.report import report, tables
 from tpr_jax.run_folder import RunError, RunFolder
-from tpr_jax.run_log import duration
 
 
 class Experiment:

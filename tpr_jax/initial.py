@@ -128,7 +128,7 @@ class Initial:
       return []
     unused = self._recorded["unused"]
     shown = f"{', '.join(unused[:3])}{', ...' if len(unused) > 3 else ''}"
-    detail = self._recorded.get("detail")  # older records have none
+    detail = self._recorded["detail"]
     return [
       f"Towers from {self.place}" + (f" ({detail})" if detail else ""),
       *(f"  resized {line}" for line in self._recorded["resized"]),

@@ -3,6 +3,7 @@
   model = tpr_jax.load("runs/cfam")
   model.encode_texts(["a man in a red coat"]) @ model.encode_images(["1.jpg"]).T
 
+Where they come from is loading.py.
 Decoding, tokens, padding to a few fixed shapes and compilation happen inside.
 """
 
@@ -19,178 +20,19 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from tpr_jax import run_weights
-from tpr_jax.convert import layouts, towers
-from tpr_jax.convert.source import ConvertError, Source
 from tpr_jax.data import images as pictures
 from tpr_jax.data import tokenizer as tokenizers
 from tpr_jax.data import transforms
 from tpr_jax.data.record import ImageError
 from tpr_jax.models import build
-from tpr_jax.models.layers import patches
-from tpr_jax.models.variants import OF_WEIGHTS
 
-PERSON = (384, 128)  # height, width of IRRA and its family
-CLIP_VOCABULARY = 49_408
 BROKEN = ("error", "nan")
 _SHORTEST = 32  # tokens of the smallest text bucket
 _FEW = (1, 8)  # rows of the small batches: one picture should not cost sixty-four
-_SIZES = (
-  "vision_width",
-  "vision_layers",
-  "vision_heads",
-  "text_width",
-  "text_layers",
-  "text_heads",
-  "joint_dim",
-)
-
-
-def load(
-  place: str | os.PathLike,
-  *,
-  image_size: tuple[int, int] | None = None,
-  text_length: int | None = None,
-  batch: int = 64,
-  dtype: str = "float32",
-  tokenizer: str | None = None,
-  activation: str | None = None,
-  filter: str | None = None,
-  threads: int = 4,
-) -> "Pretrained":
-  """Towers with everything that belongs to them: see `Pretrained`.
-
-  Args:
-    place: a run's folder (its selected checkpoint: best by validation, or else the
-      last), a folder that `--mode=export` wrote, or a published CLIP: Hugging Face
-      folder or hub id, OpenCLIP folder, OpenAI's .pt, IRRA's .pth.
-    image_size: (height, width); default: what the towers were trained with. A
-      published file's is its own square, an IRRA file's 384 x 128 where its position
-      table has that grid. Another size has the table resized.
-    text_length: tokens of the longest text; default: the position table's.
-    batch: rows at a time.
-    dtype: "float32" or "bfloat16", of the computation; rows are float32 always.
-    tokenizer: a spec of data/tokenizer.py; default: the weights' own.
-    activation: "quick_gelu" or "gelu", for files of weights that do not say.
-    filter: of the resize; default: the weights' own, or else CLIP's bicubic (IRRA:
-      bilinear).
-    threads: that decode pictures.
-
-  Raises:
-    RunError, CheckpointError, ConfigError, ConvertError, TokenizerError: what is there,
-      what was expected, and what to pass.
-  """
-  if batch < 1 or threads < 1:
-    raise ValueError(f"batch={batch}, threads={threads}: expected 1 at least")
-  source = run_weights.read(place)
-  fields = _fields(source, image_size, text_length, dtype, activation)
-  words = _tokenizer(source, fields.pop("vocab_size"), tokenizer)
-  params, report = towers.towers(
-    source,
-    fields,
-    vocab_size=words.vocab_size,
-    activation=fields["activation"],
-  )
-  if filter is None:
-    irra = source.layout == "irra"
-    filter = source.settings.get("filter", "bilinear" if irra else "bicubic")
-  height, width = fields["image_size"]
-  return Pretrained(
-    params,
-    fields,
-    words,
-    filter=transforms.Resize(height, width, filter).filter,
-    logit_scale=report.logit_scale,
-    batch=batch,
-    threads=threads,
-    place=str(place),
-    detail=source.detail,
-    resized=tuple(report.resized),
-    unused=tuple(report.kept),
-  )
-
-
-def _fields(
-  source: Source,
-  image_size: tuple[int, int] | None,
-  text_length: int | None,
-  dtype: str,
-  activation: str | None,
-) -> dict[str, Any]:
-  """Fields of the model (`build.settings`), and `vocab_size` beside them."""
-  known, found = source.settings, towers.variant_fields(source)
-  stride = tuple(known.get("stride", found["patch"]))
-  if activation and known.get("activation", activation) != activation:
-    raise ConvertError(
-      f"{source.place} was trained with activation {known['activation']!r}; leave"
-      f" activation={activation!r} out"
-    )
-  if not activation and "activation" not in known:
-    raise ConvertError(
-      f"{source.place} holds weights alone and does not say which activation they were"
-      " trained with: pass activation='quick_gelu' (OpenAI's) or 'gelu' (most of"
-      " OpenCLIP's own)"
-    )
-  decided = {name: known[name] for name in OF_WEIGHTS if name in known}
-  fields = build.settings(
-    dict(
-      {name: found[name] for name in _SIZES},
-      variant="tiny",
-      patch=found["patch"],
-      stride=stride,
-      image_size=tuple(image_size or _image_size(source, found, stride)),
-      text_length=text_length or found["text_length"],
-      dtype=dtype,
-      **{**decided, "activation": activation or known["activation"]},
-    )
-  )
-  return {**fields, "vocab_size": found["vocab_size"]}
-
-
-def _image_size(
-  source: Source, found: Mapping[str, Any], stride: tuple[int, int]
-) -> tuple[int, int]:
-  """The picture size that belongs to the file's position table."""
-  if "image_size" in source.settings:
-    return source.settings["image_size"]
-  patch, grid = found["patch"], found["grid"]
-  (name,) = layouts.file_names(source.layout, "visual/position_embedding")
-  cells = len(source.weights[name]) - 1
-  if source.layout == "irra" and min(PERSON) >= max(patch):
-    rows, columns = patches.grid(PERSON, patch, stride)
-    if rows * columns == cells:
-      return PERSON
-  if grid is None:
-    raise ConvertError(
-      f"{source.place}: the position table has 1 + {cells} rows, which is no square and"
-      f" not the grid of {PERSON[0]} x {PERSON[1]}: pass image_size=(height, width)"
-    )
-  return grid[0] * patch[0], grid[1] * patch[1]
-
-
-def _tokenizer(
-  source: Source, vocab_size: int, given: str | None
-) -> tokenizers.Tokenizer:
-  spec = given or source.tokenizer
-  if not spec:
-    if vocab_size != CLIP_VOCABULARY:
-      raise ConvertError(
-        f"{source.place} has no tokenizer files, and its vocabulary of {vocab_size:,}"
-        f" is not CLIP's {CLIP_VOCABULARY:,}: pass tokenizer= (one of"
-        f" {', '.join(tokenizers.ROUTES)})"
-      )
-    spec = "instant"
-  words = tokenizers.build(spec)
-  if words.vocab_size != vocab_size:
-    raise ConvertError(
-      f"{source.place} was trained with a vocabulary of {vocab_size:,}; the tokenizer"
-      f" {spec!r} has {words.vocab_size:,}: pass the tokenizer of these weights"
-    )
-  return words
 
 
 class Pretrained:
-  """Two towers with their tokenizer and their way to read pictures; made by `load`.
+  """Two towers, their tokenizer and their way to read pictures; loading.py makes it.
 
   Attributes:
     image_size: (height, width) that every picture is squashed to.

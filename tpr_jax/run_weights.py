@@ -113,7 +113,6 @@ def read_run(folder: str | os.PathLike) -> Source:
       params = saved.read_params(step)
     finally:
       saved.close()
-  leaves = zip(tree.names(params), jax.tree.leaves(params), strict=True)
   kept = (*OF_WEIGHTS, "vision_heads", "text_heads", "image_size", "stride")
   settings = {
     **{name: fields[name] for name in kept},
@@ -125,7 +124,7 @@ def read_run(folder: str | os.PathLike) -> Source:
     settings["logit_scale"] = math.log(fields["initial_scale"])
   return Source(
     place=str(folder),
-    weights=dict(leaves),
+    weights=tree.flat(params),
     layout="tpr_jax",
     settings=settings,
     tokenizer_place=None,

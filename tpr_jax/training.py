@@ -41,6 +41,7 @@ class Training:
   def __init__(self, experiment: Experiment):
     self.experiment, self.config = experiment, experiment.config
     self.started = time.time()
+    self.saved = ckpt.last_saved(experiment.folder / "checkpoints")  # step, or None
     _check(self.config, sharding.batch_shards(experiment.mesh))
     train_set, self.val_set = experiment.training_data()
     for dataset in filter(None, (train_set, self.val_set)):
@@ -119,9 +120,6 @@ class Training:
     if broken := self.batches.broken:
       self.experiment.say(f"{len(broken)} pictures could not be read; see run.json.")
 
-  def _last_saved(self) -> int | None:
-    return ckpt.last_saved(self.experiment.folder / "checkpoints")
-
   def _compile(self) -> CompiledAhead:
     """The step, with a program on its way for each length of the texts."""
     config, batch_sh = self.config, sharding.batch_sharding(self.experiment.mesh)
@@ -131,7 +129,7 @@ class Training:
       return jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sh)
 
     lengths = samplers.bucket_lengths(tuple(config.text.buckets), config.text.length)
-    if self._last_saved() == self.steps:
+    if self.saved == self.steps:
       lengths = ()  # nothing is left to train
     image = of(*config.model.image_size, 3, dtype=jnp.uint8)
     return CompiledAhead(
@@ -145,7 +143,7 @@ class Training:
     """Random parameters, or the towers of `init_from` with random heads."""
     experiment, plan = self.experiment, self.plan
     state = plan.create(jax.random.key(self.config.seed))
-    if not self.config.model.init_from or self._last_saved() is not None:
+    if not self.config.model.init_from or self.saved is not None:
       return state
     params = experiment.initial.apply(
       state.params,

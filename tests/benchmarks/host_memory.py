@@ -12,7 +12,7 @@ import sys
 
 import numpy as np
 
-STEPS, BATCH = 20, 48
+STEPS = 20
 
 
 def measure(keep: bool) -> dict[str, float]:
@@ -21,32 +21,15 @@ def measure(keep: bool) -> dict[str, float]:
 
   if keep and not host_memory.keep_freed_memory({"JAX_PLATFORMS": "cpu"}):
     raise SystemExit("host_memory: the settings were not taken; is this glibc?")
-  import pathlib
   import resource
   import time
 
   import jax
 
-  from configs import cfam
-  from tpr_jax import experiment, training
-  from tpr_jax.core import sharding
+  from tests.benchmarks import embedded
 
-  config = cfam.get_config()
-  config.data.options.identities = 100
-  made = experiment.Experiment(config, pathlib.Path("unused"))
-  made.say = lambda text: None
-  parts = training.Training(made)
-  state, step = parts.plan.create(jax.random.key(0)), parts.train_step
-  rng, length = np.random.default_rng(0), config.text.length
-  text = rng.integers(1, 2000, (BATCH, length)).astype(np.int32)
-  text[:, -1] = made.tokenizer.end_id
-  rows = np.arange(BATCH, dtype=np.int32)
-  image = rng.integers(0, 256, (BATCH, *config.model.image_size, 3), dtype=np.uint8)
-  batch = sharding.to_global(
-    dict(image=image, text=text, ids=rows, image_id=rows),
-    sharding.batch_sharding(made.mesh),
-  )
-  seconds, key = [], jax.random.key(0)
+  step, state, batch, key = embedded.step()
+  seconds = []
   for number in range(STEPS + 3):
     if number == 3:  # compiled, and memory grown
       faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -10,8 +10,8 @@ sum, and a Python loop over ranks for the precision and over queries for INP. Ou
 
 Every round runs both, each in a process of its own, on the same random features of 512
 dimensions with about as many matches a query as the real set has. Time is that of the
-evaluation with compilation, features already in memory; memory is the peak of the
-process above what it held before. The numbers of both are compared too.
+evaluation with compilation, features already in memory; memory is by how much it raises
+the peak of the process. The numbers of both are compared too.
 
   python -m tests.benchmarks.metrics --growth
   python -m tests.benchmarks.metrics --only=ours 100000x1000000

@@ -13,7 +13,6 @@ a cache, so that the compiler's memory is not counted.
 
 import json
 import os
-import pathlib
 import resource
 import subprocess
 import sys
@@ -22,35 +21,16 @@ import time
 
 import numpy as np
 
-STEPS, BATCH, WARM = 5, 48, 5
+from tests.benchmarks import embedded
+
+STEPS, WARM = 5, 5
 PIECES = (1, 4)
 
 
 def made(micro_batches: int):
   """(compiled step, state, batch, key) of the embedded run on random numbers."""
-  import jax
-
-  from configs import cfam
-  from tpr_jax import experiment, training
-  from tpr_jax.core import sharding
-
-  config = cfam.get_config()
-  config.data.options.identities = 100
-  config.train.micro_batches = micro_batches
-  run = experiment.Experiment(config, pathlib.Path("unused"))
-  run.say = lambda text: None
-  parts = training.Training(run)
-  rng, length = np.random.default_rng(0), config.text.length
-  text = rng.integers(1, 2000, (BATCH, length)).astype(np.int32)
-  text[:, -1] = run.tokenizer.end_id
-  rows = np.arange(BATCH, dtype=np.int32)
-  image = rng.integers(0, 256, (BATCH, *config.model.image_size, 3), dtype=np.uint8)
-  batch = sharding.to_global(
-    dict(image=image, text=text, ids=rows, image_id=rows),
-    sharding.batch_sharding(run.mesh),
-  )
-  state, key = parts.plan.create(jax.random.key(0)), jax.random.key(0)
-  return parts.train_step.lower(state, batch, key).compile(), state, batch, key
+  step, state, batch, key = embedded.step(micro_batches=micro_batches)
+  return step.lower(state, batch, key).compile(), state, batch, key
 
 
 class Runner:

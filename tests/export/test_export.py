@@ -1,7 +1,6 @@
 """`--mode=export`: whole or not at all, checked, with a card that can be followed."""
 
 import os
-import pathlib
 import re
 import subprocess
 import sys
@@ -12,30 +11,19 @@ from PIL import Image
 
 import tpr_jax
 from tests import written_run
+from tests.command import ROOT
+from tests.command import run as run_command
 from tests.export import models
 from tpr_jax import config as configs
 from tpr_jax.export import card, export, huggingface
 from tpr_jax.export.problems import ExportError
 from tpr_jax.run_folder import RunError
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
   folder = tmp_path_factory.mktemp("runs") / "drawn"
   return folder, *written_run.write(folder)
-
-
-def main(folder, *arguments):
-  return subprocess.run(
-    [sys.executable, "-m", "tpr_jax.main", *map(str, arguments)],
-    cwd=folder,
-    env={**os.environ, "PYTHONPATH": str(ROOT)},
-    capture_output=True,
-    text=True,
-    timeout=300,
-  )
 
 
 @pytest.mark.parametrize("format", export.FORMATS)
@@ -63,10 +51,10 @@ def test_every_format_is_the_run_bit_for_bit(run, tmp_path, format):
 
 
 def test_the_command_with_a_run_and_with_its_config(run, tmp_path):
-  done = main(tmp_path, "--mode=export", f"--run={run[0]}", "--out=a")
+  done = run_command(tmp_path, "--mode=export", f"--run={run[0]}", "--out=a")
   assert done.returncode == 0, done.stderr
   assert "Written: a (huggingface)" in done.stdout and not done.stderr
-  again = main(
+  again = run_command(
     tmp_path,
     "--mode=export",
     "--config=configs/cfam.py",
@@ -81,10 +69,10 @@ def test_the_command_with_a_run_and_with_its_config(run, tmp_path):
     ([], 1, "--mode=export needs --out=DIR"),
     (["--out=c", "--format=onnx"], 2, "huggingface|openclip|stablehlo"),
   ):
-    done = main(tmp_path, "--mode=export", f"--run={run[0]}", *arguments)
+    done = run_command(tmp_path, "--mode=export", f"--run={run[0]}", *arguments)
     assert done.returncode == code and part in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
-  done = main(tmp_path, "--mode=export", "--config=configs/cfam.py", "--out=d")
+  done = run_command(tmp_path, "--mode=export", "--config=configs/cfam.py", "--out=d")
   assert done.returncode == 1
   assert "runs/cfam is not a run's folder" in done.stderr
   assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]

@@ -14,7 +14,7 @@ from tpr_jax.convert import files
 from tpr_jax.convert.source import ConvertError
 from tpr_jax.export import huggingface
 from tpr_jax.export.problems import ExportError
-from tpr_jax.pretrained import load
+from tpr_jax.loading import load
 
 merges_path = test_tokenizer.merges_path
 

@@ -11,7 +11,8 @@ from tests.data import test_tokenizer
 from tests.export import models
 from tpr_jax.export import openclip
 from tpr_jax.export.problems import ExportError
-from tpr_jax.pretrained import Pretrained, load
+from tpr_jax.loading import load
+from tpr_jax.pretrained import Pretrained
 
 merges_path = test_tokenizer.merges_path
 

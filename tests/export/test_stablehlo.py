@@ -14,7 +14,7 @@ import pytest
 from tests.export import models
 from tpr_jax.export import stablehlo
 from tpr_jax.export.problems import ExportError
-from tpr_jax.pretrained import load
+from tpr_jax.loading import load
 
 # What the card tells people to do, for input that lies in a file.
 ALONE = """

@@ -6,23 +6,11 @@ import jax
 import numpy as np
 import pytest
 
+from tests.convert.golden import CONFIG
 from tests.models.clip_weights import from_hugging_face
 from tpr_jax.models import build
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "clip_tiny.npz"
-CONFIG = dict(
-  variant="tiny",
-  image_size=(24, 24),
-  patch=8,
-  vision_width=32,
-  vision_layers=2,
-  vision_heads=4,
-  text_length=12,
-  text_width=24,
-  text_layers=2,
-  text_heads=2,
-  joint_dim=16,
-)
 
 
 @pytest.fixture(scope="module")

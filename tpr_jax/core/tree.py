@@ -33,14 +33,18 @@ def names(tree: Any) -> list[str]:
   return [leaf_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
 
 
+def flat(tree: Any) -> dict[str, Any]:
+  """Name -> leaf, in tree order."""
+  return dict(zip(names(tree), jax.tree.leaves(tree), strict=True))
+
+
 def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
   """Name -> shape of every leaf."""
-  leaves = zip(names(tree), jax.tree.leaves(tree), strict=True)
-  return {name: tuple(leaf.shape) for name, leaf in leaves}
+  return {name: tuple(leaf.shape) for name, leaf in flat(tree).items()}
 
 
 def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
-  """{"visual/kernel": x} -> {"visual": {"kernel": x}}: the inverse of `names`."""
+  """{"visual/kernel": x} -> {"visual": {"kernel": x}}: the inverse of `flat`."""
   tree: dict[str, Any] = {}
   for name, value in leaves.items():
     *folders, last = name.split("/")

@@ -8,8 +8,6 @@ The folder that is written holds
 """
 
 import contextlib
-import fcntl
-import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from tpr_jax import config as configs
+from tpr_jax.core import lock as locks
 from tpr_jax.curate import ask, card, plan, settings, sort, write
 from tpr_jax.curate.answers import Answers
 from tpr_jax.curate.checks import Checks
@@ -161,21 +160,13 @@ def _pictures(chosen, home, given):
 @contextlib.contextmanager
 def _alone(out: pathlib.Path) -> Iterator[None]:
   """Two builds in one folder would ask everything twice."""
-  out.mkdir(parents=True, exist_ok=True)
-  lock = os.open(out / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
   try:
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError as error:
-    os.close(lock)
+    with locks.alone(out / ".lock", "build"):
+      yield
+  except locks.Locked as error:
     raise CurateError(
       f"{out}: another build is at work there; wait for it, or take another --out"
     ) from error
-  except OSError as error:
-    print(f"{out} cannot be locked ({error}); start no second build there.")
-  try:
-    yield
-  finally:
-    os.close(lock)
 
 
 def _claim(config: ConfigDict, out: pathlib.Path) -> None:

@@ -14,6 +14,7 @@ buckets: random, with every batch from one bucket of captions of similar length,
   that its texts need no more padding than the bucket's length (`BucketOrder`).
 """
 
+import abc
 import collections
 import math
 import threading
@@ -28,15 +29,15 @@ _EPOCH, _IDENTITY, _BUCKET, _SCHEDULE = 0x0E70C4, 0x1DE471, 0xB0C4E7, 0x5C4ED1
 _KEEP = 4  # permutations of epochs or passes held at once; prefetch looks one ahead
 
 
-class Order:
+class Order(abc.ABC):
   """Position -> index of an example; `epoch` is the number of positions in an epoch."""
 
   def __init__(self, seed: int, epoch: int):
     self._seed, self.epoch = seed, epoch
     self._lock, self._cache = threading.Lock(), collections.OrderedDict()
 
-  def __call__(self, position: int) -> int:
-    raise NotImplementedError
+  @abc.abstractmethod
+  def __call__(self, position: int) -> int: ...
 
   def text_length(self, position: int) -> int | None:
     """Tokens that every text of this position's batch is cut to; None: all of them."""

@@ -9,6 +9,7 @@ random numbers come from the numpy Generator of the example, so they depend on
 (seed, position) alone.
 """
 
+import abc
 import ast
 import dataclasses
 import difflib
@@ -39,13 +40,13 @@ class PipeError(ValueError):
   """A pipe string cannot be used: says which op and what it takes."""
 
 
-class Op:
+class Op(abc.ABC):
   """One step of a pipe. `random` ops draw from the rng, the others never do."""
 
   random: ClassVar[bool] = True
 
-  def __call__(self, example: Mapping[str, Any], rng: np.random.Generator) -> dict:
-    raise NotImplementedError
+  @abc.abstractmethod
+  def __call__(self, example: Mapping[str, Any], rng: np.random.Generator) -> dict: ...
 
   @property
   def changes_caption(self) -> bool:

@@ -7,14 +7,14 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from tpr_jax.convert import files, towers
 from tpr_jax.core import tree
 from tpr_jax.export import card, huggingface, openclip, stablehlo
 from tpr_jax.export.problems import ExportError
-from tpr_jax.pretrained import Pretrained, load
+from tpr_jax.loading import load
+from tpr_jax.pretrained import Pretrained
 from tpr_jax.run_folder import RunError
 from tpr_jax.run_weights import is_run
 
@@ -77,12 +77,9 @@ def _check(model: Pretrained, folder: pathlib.Path) -> None:
   found, _ = towers.towers(
     files.read(folder), model.fields, vocab_size=model.tokenizer.vocab_size
   )
-  named = zip(tree.names(found), jax.tree.leaves(found), strict=True)
-  for name, value in named:
-    expected = model.params
-    for key in name.split("/"):
-      expected = expected[key]
-    if not np.array_equal(value, expected):
+  expected = tree.flat(model.params)
+  for name, value in tree.flat(found).items():
+    if not np.array_equal(value, expected[name]):
       raise ExportError(f"{name} is not what was written: a full disk, or a bug")
 
 

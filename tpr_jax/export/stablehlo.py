@@ -45,7 +45,7 @@ def write(model: Pretrained, folder: pathlib.Path) -> dict[str, Any]:
       "jax.export writes with the package flatbuffers, which is not installed here: run"
       " pip install flatbuffers"
     )
-  save_file(flat(model.params), folder / "params.safetensors")
+  save_file(_leaves(model.params), folder / "params.safetensors")
   height, width = model.image_size
   inputs = dict(
     image=(model.image_tower, "visual/", (height, width, 3), np.uint8),
@@ -70,36 +70,24 @@ def write(model: Pretrained, folder: pathlib.Path) -> dict[str, Any]:
   return {"tokenizer": kind, "difference": worst}
 
 
-def flat(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def _leaves(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
   """Nested parameters -> "visual/ln_pre/scale" -> float32 array."""
-  values = zip(tree.names(params), jax.tree.leaves(params), strict=True)
-  return {name: np.ascontiguousarray(value, np.float32) for name, value in values}
-
-
-def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
-  """The inverse of `flat`."""
-  made: dict[str, Any] = {}
-  for name, value in leaves.items():
-    *folders, last = name.split("/")
-    at = made
-    for folder in folders:
-      at = at.setdefault(folder, {})
-    at[last] = value
-  return made
+  flat = tree.flat(params).items()
+  return {name: np.ascontiguousarray(value, np.float32) for name, value in flat}
 
 
 def _lowered(
   model: Pretrained, tower: Any, prefix: str, shape: tuple[int, ...], dtype: Any
 ) -> bytes:
   """The serialised tower for any batch b and every platform of `PLATFORMS`."""
-  leaves = flat(model.params)
+  leaves = _leaves(model.params)
   params = {
     name: jax.ShapeDtypeStruct(value.shape, value.dtype)
     for name, value in leaves.items()
     if name.startswith(prefix)
   }
   (b,) = export.symbolic_shape("b")
-  encode = jax.jit(lambda params, batch: tower(nested(params), batch))
+  encode = jax.jit(lambda params, batch: tower(tree.nested(params), batch))
   made = export.export(encode, platforms=PLATFORMS)(
     params, jax.ShapeDtypeStruct((b, *shape), dtype)
   )

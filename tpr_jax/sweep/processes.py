@@ -1,8 +1,6 @@
 """The processes of a sweep: one run each, the signals they get, one sweep a folder."""
 
 import contextlib
-import fcntl
-import os
 import pathlib
 import shlex
 import signal
@@ -10,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 
+from tpr_jax.core import lock as locks
 from tpr_jax.sweep import results
 from tpr_jax.sweep.plan import Run
 
@@ -121,19 +120,11 @@ def alone(folder: pathlib.Path) -> Iterator[int]:
   Raises:
     SweepError: somebody else has it.
   """
-  folder.mkdir(parents=True, exist_ok=True)
-  lock = os.open(folder / "sweep.lock", os.O_RDWR | os.O_CREAT, 0o644)
   try:
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError as error:
-    os.close(lock)
+    with locks.alone(folder / "sweep.lock", "sweep") as lock:
+      yield lock
+  except locks.Locked as error:
     raise SweepError(
       f"{folder}: a sweep, or a run that one has left behind, is still at work there."
       " Wait for it, or give another folder with --run=DIR."
     ) from error
-  except OSError as error:
-    print(f"{folder} cannot be locked ({error}); start no second sweep there.")
-  try:
-    yield lock
-  finally:
-    os.close(lock)

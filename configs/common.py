@@ -168,8 +168,8 @@ def loader_options(name: str) -> ConfigDict:
 def evaluation(split: str, **options: Any) -> ConfigDict:
   """One entry of `config.evals`: a split, with the loader options it changes.
 
-  `name` and `root` may name another dataset: cross-domain transfer. `group_by` names
-  a truth field of the records by which the queries are also reported apart.
+  `name` and `root` may name another dataset: cross-domain transfer. `group_by`: what
+  the queries are also reported apart by, such as "source,length" (tpr_jax/groups.py).
   """
   entry = dict(name="", root="", split=split, group_by="", i2t=False, note="")
   entry.update({key: options.pop(key) for key in list(options) if key in entry})

@@ -95,6 +95,8 @@ def recipe(name: str, arg: SimpleNamespace) -> ConfigDict:
   c.eval = ConfigDict(dict(batch=128, msd_variant="paper"))
   c.eval.ci_level = 0.95  # of the intervals by identity (metrics/uncertainty.py)
   c.eval.ci_resamples = 2000  # 0: no intervals
+  # Also score the tests at every validation; the best is shown beside the selected one.
+  c.eval.legacy = False
   c.eval.save_features = False  # keep features/NAME.npz in the run folder
   c.evals = ConfigDict(dict(test=common.evaluation("test")))
   return c

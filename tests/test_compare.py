@@ -137,6 +137,16 @@ def test_single_evaluations_are_compared_whatever_their_names(tmp_path):
     compare.folders(a, b, FEW)
 
 
+def test_older_files_have_one_group_a_query(two):
+  for folder in two:
+    with np.load(folder / "rankings" / "test.npz") as archive:
+      group = archive["group"]
+    assert group.shape[1] == 1
+    change(folder, group=group[:, 0])
+  found = compare.folders(*two, FEW)
+  assert set(found["evals"]["test"]["groups"]) == {"near twins", "others"}
+
+
 def test_groups_that_differ_are_not_compared(two):
   change(two[0], group=None)
   found = compare.folders(*two, FEW)

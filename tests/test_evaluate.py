@@ -226,9 +226,22 @@ def test_groups_by_a_truth_of_the_record_or_of_the_caption():
 
 
 def test_a_group_that_nothing_has_is_an_error():
-  data = people([{}] * 3)
-  with pytest.raises(EvaluationError, match=r"group_by='wether'.*made/test"):
+  data = people([{"weather": "rain"}] * 3)
+  with pytest.raises(EvaluationError, match=r"made/test.*group_by='wether'.*weather"):
     score(features(data), data, group_by="wether")
+
+
+def test_queries_are_grouped_in_several_ways_at_once():
+  data = people([{"domain": d} for d in ("day", "day", "night")], captions=2)
+  found = score(features(data), data, group_by="domain,length")
+  groups = found.scores["groups"]
+  assert {k: v["queries"] for k, v in groups.items()} == {
+    "domain=day": 8,
+    "domain=night": 4,
+    "length=0-10 words": 12,
+  }
+  assert found.rankings["group"].shape == (12, 2)
+  assert found.rankings["group"][0].tolist() == ["domain=day", "length=0-10 words"]
 
 
 def test_a_gallery_smaller_than_the_top_is_filled_with_minus_one():

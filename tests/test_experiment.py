@@ -272,6 +272,25 @@ def test_the_best_checkpoint_is_evaluated_and_not_the_last(copy, monkeypatch, ca
   assert "step 3: best validation R1 (99.00)" in capsys.readouterr().out
 
 
+def test_the_best_scores_on_test_stand_beside_the_selected_ones(copy, capsys):
+  folder, config = copy
+  before = read(folder, "results.json")["evals"]
+  config = config.copy_and_resolve_references().unlock()
+  config.eval.legacy = True
+  with (folder / "metrics.jsonl").open("a") as file:
+    for step, r1 in ((3, 50.0), (6, 70.0), (9, 70.0)):
+      line = {"step": step, "kind": "legacy", "R1": r1, "entry": "test"}
+      file.write(json.dumps(line) + "\n")
+  Experiment(config.lock(), folder).evaluate()
+  after = read(folder, "results.json")["evals"]
+  assert after["test"].pop("legacy") == {"step": 6, "R1": 70.0}  # the first of equals
+  assert after == before  # beside the others, and nothing else
+  told = capsys.readouterr().out
+  assert "legacy (best on test, step 6)" in told
+  assert "No legacy scores of test_coarse" in told
+  assert "legacy (best on test, step 6)" in (folder / "report.html").read_text()
+
+
 def test_the_report_alone(copy):
   folder, config = copy
   (folder / "report.html").unlink()
@@ -325,6 +344,8 @@ def test_stopped_in_the_middle_and_run_again_ends_with_the_same_bytes(
   monkeypatch.setattr(Experiment, "evaluate", lambda self: None)
   training.run(Experiment(config, tmp_path / "straight"))
 
+  # Watching the tests on the way changes no byte either.
+  config.eval.legacy = True
   asked, following = [], pipeline.TrainIterator.__next__
 
   def stop_at_the_fourth(batches):
@@ -346,7 +367,11 @@ def test_stopped_in_the_middle_and_run_again_ends_with_the_same_bytes(
   assert tree.names(found) == tree.names(expected)
   for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
     assert a.tobytes() == b.tobytes()
-  steps = [
-    [line["step"] for line in lines(tmp_path / n)] for n in ("straight", "stopped")
+  logs = {name: lines(tmp_path / name) for name in ("straight", "stopped")}
+  for log in logs.values():
+    assert [x["step"] for x in log if x["kind"] == "train"] == [2, 3, 4, 6]
+  watched = [x for x in logs["stopped"] if x["kind"] == "legacy"]
+  assert [(x["step"], x["entry"]) for x in watched] == [
+    (step, name) for step in (3, 6) for name in ("test", "test_coarse")
   ]
-  assert steps == [[2, 3, 4, 6], [2, 3, 4, 6]]
+  assert all(0 <= x["R1"] <= 100 and x["queries"] == 10 for x in watched)

@@ -10,7 +10,7 @@ import pytest
 from tests.reference import metrics as reference
 from tests.test_evaluate import features as made_features
 from tests.test_evaluate import people
-from tpr_jax import evaluate, feature_eval, feature_files
+from tpr_jax import evaluate, feature_eval, feature_files, groups
 from tpr_jax.evaluate import EvaluationError
 from tpr_jax.feature_files import FeatureError
 from tpr_jax.metrics.uncertainty import Bootstrap
@@ -118,7 +118,20 @@ def test_groups_are_columns_of_the_queries(tmp_path):
   assert sum(r1.values()) / 36 == pytest.approx(found["t2i"]["R1"])
   assert found["groups"]["source=day"]["ci"]["identities"] == 4
   read = feature_files.read(where)
-  assert set(feature_files.groups(read, "camera")) == {"camera=0", "camera=1"}
+  found = feature_files.groups(read, "camera, source")
+  assert list(found) == ["camera", "source"]
+  assert set(found["camera"]) == {"camera=0", "camera=1"}
+
+
+def test_the_length_of_the_texts_is_a_group_unless_a_column_has_its_name(tmp_path):
+  texts = ["one two"] * 6 + ["word " * 30] * 30
+  where = write(tmp_path, query_text=np.array(texts))
+  options = feature_eval.Options(group_by="length,source", intervals=None)
+  found = feature_eval.run(where, None, options)["evals"]["mine"]["groups"]
+  assert [found[name]["queries"] for name in found] == [6, 30, 12, 24]
+  assert list(found)[:2] == ["length=0-10 words", "length=21-40 words"]
+  own = feature_files.read(write(tmp_path, query_length=np.arange(36) % 2))
+  assert set(feature_files.groups(own, "length")["length"]) == {"length=0", "length=1"}
 
 
 def test_queries_without_a_value_are_in_no_group(tmp_path):
@@ -126,8 +139,10 @@ def test_queries_without_a_value_are_in_no_group(tmp_path):
   number = np.where(np.arange(36) < 30, 2.0, np.nan)
   where = write(tmp_path, query_source=text, query_camera=number)
   found = feature_files.read(where)
-  assert feature_files.groups(found, "source") == ["source=day"] * 30 + [None] * 6
-  assert feature_files.groups(found, "camera") == ["camera=2"] * 30 + [None] * 6
+  assert feature_files.groups(found, "source,camera") == {
+    "source": ["source=day"] * 30 + [None] * 6,
+    "camera": ["camera=2"] * 30 + [None] * 6,
+  }
 
 
 def test_one_identity_alone_has_no_interval(tmp_path, capsys):
@@ -184,7 +199,7 @@ def test_parquet_is_the_same(tmp_path):
     assert set(read.columns) == {"text", "source", "camera"}
     for name, values in read.columns.items():
       np.testing.assert_array_equal(values, expected.columns[name][at])
-    assert feature_files.groups(read, "camera")[0] in ("camera=0", "camera=1")
+    assert feature_files.groups(read, "camera")["camera"][0] in ("camera=0", "camera=1")
 
 
 # ---- what cannot be used
@@ -306,7 +321,7 @@ def test_a_group_that_is_not_there_names_the_nearest(tmp_path):
 
 
 def test_a_column_of_too_many_values_is_no_group(tmp_path, monkeypatch):
-  monkeypatch.setattr(feature_files, "MOST_GROUPS", 30)
+  monkeypatch.setattr(groups, "MOST", 30)
   found = feature_files.read(write(tmp_path, query_number=np.arange(36)))
   with pytest.raises(FeatureError, match="36 values of it; expected 1 to 30"):
     feature_files.groups(found, "number")
@@ -325,7 +340,7 @@ def test_results_and_rankings_are_written(tmp_path):
   assert 100 * np.mean(ranking["inp"]) == pytest.approx(
     results["evals"]["mine"]["t2i"]["mINP"]
   )
-  assert set(ranking["group"].tolist()) == {"source=day", "source=night"}
+  assert set(ranking["group"][:, 0]) == {"source=day", "source=night"}
   assert len(set(ranking["query_digest"].tolist())) == 36
   feature_eval.run(where, out, options)  # again: the same file, replaced
 

@@ -49,7 +49,9 @@ WITH = flags.DEFINE_string(
   "with", None, "compare: the folder that --run is set beside."
 )
 GROUP_BY = flags.DEFINE_string(
-  "group_by", "", "eval --features: column of the queries, `source` for query_source."
+  "group_by",
+  "",
+  "eval --features: columns of the queries, `source` for query_source; or length.",
 )
 I2T = flags.DEFINE_bool("i2t", False, "eval --features: also image to text.")
 MSD_VARIANT = flags.DEFINE_enum(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tpr_jax import config as configs
+from tpr_jax import groups as grouping
 from tpr_jax import rankings
 from tpr_jax.metrics import per_query, uncertainty
 from tpr_jax.rankings import Ranked
@@ -183,8 +184,9 @@ def _evaluation(
   found = _part(a, b, real, bootstrap)
   if _same_groups(a, b):
     found["groups"] = {
-      str(group): _part(a, b, real & (a.group == group), bootstrap)
-      for group in np.unique(a.group[real])
+      group: _part(a, b, real & (column == group), bootstrap)
+      for column in a.group.T
+      for group in grouping.ordered(column[real].tolist())
       if group
     }
   return found
@@ -193,7 +195,7 @@ def _evaluation(
 def _same_groups(a: Ranked, b: Ranked) -> bool:
   if a.group is None or b.group is None:
     return False
-  return bool((a.group == b.group).all())
+  return a.group.shape == b.group.shape and bool((a.group == b.group).all())
 
 
 def _part(

@@ -17,6 +17,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from tpr_jax import feature_files, rankings
+from tpr_jax import groups as grouping
 from tpr_jax.core import sharding
 from tpr_jax.core.types import Params
 from tpr_jax.data import pipeline
@@ -144,18 +145,6 @@ class Evaluation:
   rankings: dict[str, np.ndarray]
 
 
-def _group_of(dataset: Dataset, key: str, record: int, caption: int) -> str | None:
-  truth = dataset.records[record].truth
-  if key == "twin_group":
-    return "near twins" if truth.get(key) is not None else "others"
-  per_caption = truth.get("caption_truth")
-  if isinstance(per_caption, (list, tuple)) and key in per_caption[caption]:
-    value = per_caption[caption][key]
-  else:
-    value = truth.get(key)
-  return None if value is None else f"{key}={value}"
-
-
 @contextlib.contextmanager
 def _errors(where: str) -> Iterator[None]:
   """What the kernels say about features and identities, with the place."""
@@ -203,7 +192,7 @@ def score_arrays(
   gallery_ids: np.ndarray,
   *,
   where: str,
-  groups: Sequence[str | None] | None = None,
+  groups: Mapping[str, Sequence[str | None]] | None = None,
   i2t: bool = False,
   msd_variant: str = "paper",
   intervals: uncertainty.Bootstrap | None = None,
@@ -215,8 +204,8 @@ def score_arrays(
     query: [Q, D] text features, gallery: [G, D] image features.
     query_ids: [Q], gallery_ids: [G] identities; a match where they are equal.
     where: begins every error.
-    groups: [Q] names; the queries of each are also reported apart, against the whole
-      gallery, those with None in no group.
+    groups: key -> [Q] names (groups.py); the queries of each name are also reported
+      apart, against the whole gallery, those with None in no group.
     i2t: also rank the texts for every image.
     msd_variant: "paper" or "released_script" (metrics/msd.py).
     intervals: how they are made; None: none.
@@ -240,11 +229,12 @@ def score_arrays(
         gallery, query, gallery_ids, query_ids, top=1, **options
       )
       scores["i2t"] = _summary(other, gallery_ids, intervals)
-  for group in sorted({name for name in groups or () if name is not None}):
-    with _errors(f"{where}, {group}"):
-      mask = np.array([name == group for name in groups])
-      part = _summary(result.subset(mask), query_ids[mask], intervals)
-      scores.setdefault("groups", {})[group] = part
+  for names in (groups or {}).values():
+    for group in grouping.ordered(names):
+      with _errors(f"{where}, {group}"):
+        mask = np.array([name == group for name in names])
+        part = _summary(result.subset(mask), query_ids[mask], intervals)
+        scores.setdefault("groups", {})[group] = part
   kept = {
     "top": result.top.astype(np.int32),
     "score": result.top_score.astype(np.float32),
@@ -253,27 +243,23 @@ def score_arrays(
     "identity": query_ids,
     "gallery_identity": gallery_ids,
   }
-  if groups is not None:
-    kept["group"] = np.array([name or "" for name in groups])
+  if groups:
+    columns = [[name or "" for name in names] for names in groups.values()]
+    kept["group"] = np.array(columns).T
   return Evaluation(scores, kept)
 
 
 def groups_of(
   features: Features, dataset: Dataset, group_by: str
-) -> list[str | None] | None:
-  """The group of every query, None for a query in no group; None without `group_by`.
+) -> dict[str, grouping.Names]:
+  """Key -> the group of every query; {} without `group_by` (groups.py).
 
   Raises:
-    EvaluationError: no record has `group_by`.
+    EvaluationError: queries that cannot be grouped so.
   """
-  if not group_by:
-    return None
   queries = zip(features.text_record, features.text_caption, strict=True)
-  names = [_group_of(dataset, group_by, int(r), int(c)) for r, c in queries]
-  if all(name is None for name in names):
-    where = f"{dataset.name}/{dataset.split}"
-    raise EvaluationError(f"group_by={group_by!r}: no record of {where} has it")
-  return names
+  with _errors(f"{dataset.name}/{dataset.split}"):
+    return grouping.of_dataset(dataset, queries, group_by)
 
 
 def identities(features: Features, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -307,14 +293,13 @@ def score(
 
   Args:
     i2t: also rank the captions for every image.
-    group_by: key of the records' truth (or of a caption's truth); the queries of each
-      value are also reported apart, against the whole gallery. "twin_group" splits
-      into "near twins" and "others".
+    group_by: keys, after commas, by which the queries are also reported apart
+      (groups.py).
     msd_variant, intervals: as in `score_arrays`.
 
   Raises:
-    EvaluationError: no query (of a group) has a match, no record has `group_by`, or a
-      feature is not a number.
+    EvaluationError: no query (of a group) has a match, queries that cannot be grouped
+      by `group_by`, or a feature that is not a number.
   """
   text_id, image_id = identities(features, dataset)
   found = score_arrays(
@@ -347,15 +332,14 @@ def save(
   """Writes the features as a file for `--mode=eval --features` (feature_files.py).
 
   Which caption of which record a query is stands in its columns `record` and
-  `caption`, and the value of `group_by`, where given, in a column of that name.
+  `caption`, and the values of `group_by`, where given, in columns of these names.
   """
   text_id, image_id = identities(features, dataset)
   columns: dict[str, Any] = dict(
     record=features.text_record, caption=features.text_caption
   )
-  names = groups_of(features, dataset, group_by)
-  if names is not None:
-    columns[group_by] = [(name or "").removeprefix(f"{group_by}=") for name in names]
+  for key, names in groups_of(features, dataset, group_by).items():
+    columns[key] = [(name or "").removeprefix(f"{key}=") for name in names]
   feature_files.write(
     path,
     query=features.text,

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from tpr_jax import checkpoints as ckpt
 from tpr_jax import config as configs
-from tpr_jax import evaluate, objectives, run_weights
+from tpr_jax import evaluate, objectives, run_log, run_weights
 from tpr_jax.core import sharding
 from tpr_jax.core.times import duration
 from tpr_jax.core.types import Params
@@ -116,10 +116,10 @@ class Experiment:
       threads=data.threads,
     )
 
-  def validate(self, model: Any, params: Any, val: Dataset) -> Mapping[str, float]:
-    """Scores of text-to-image retrieval on the validation split."""
-    features = self._evaluate(model, params, val)
-    return evaluate.score(features, val, mesh=self.mesh).scores["t2i"]
+  def validate(self, model: Any, params: Any, dataset: Dataset) -> Mapping[str, float]:
+    """Scores of text-to-image retrieval while training, on the validation split."""
+    features = self._evaluate(model, params, dataset)
+    return evaluate.score(features, dataset, mesh=self.mesh).scores["t2i"]
 
   # --- evaluation ---------------------------------------------------------------
 
@@ -140,10 +140,11 @@ class Experiment:
     self.say(f"Evaluating step {step}: {selection}.")
     results = {"selected_step": step, "selection": selection}
     results |= {"msd_variant": self.config.eval.msd_variant, "evals": {}}
-    datasets = {}
+    datasets, legacy = {}, self._legacy()
     for name in self.config.evals:
       datasets[name] = self.eval_data(name)
-      results["evals"][name] = self._evaluate_entry(name, datasets[name], model, params)
+      found = self._evaluate_entry(name, datasets[name], model, params)
+      results["evals"][name] = {**found, **legacy.get(name, {})}
     run["seconds"]["evaluate"] = time.time() - started
     run["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     if not self.active:
@@ -180,6 +181,18 @@ class Experiment:
         evaluate.save(features, dataset, path, group_by=entry.group_by)
         self.say(f"    features: {path}")
     return {**found.scores, "note": entry.note}
+
+  def _legacy(self) -> dict[str, Any]:
+    """Entry -> {"legacy": its best scores on test}; {} where it is not asked for."""
+    if not self.config.eval.get("legacy", False):
+      return {}
+    best = run_log.best_legacy(self.folder, self.config.train.select)
+    if absent := sorted(set(self.config.evals) - set(best)):
+      self.say(
+        f"  No legacy scores of {', '.join(absent)}: the run was trained without"
+        " --config.eval.legacy=True, or without this test."
+      )
+    return {name: {"legacy": scores} for name, scores in best.items()}
 
   def report(self, datasets: Mapping[str, Dataset] | None = None) -> None:
     """Writes report.html and its pictures from the files of the run folder."""

@@ -20,7 +20,7 @@ class Options:
   """What the command line chooses.
 
   Attributes:
-    group_by: column whose values are also reported apart; "": none.
+    group_by: columns, after commas, whose values are also reported apart (groups.py).
     i2t: also image to text.
     msd_variant: metrics/msd.py.
     intervals: how they are made; None: none.

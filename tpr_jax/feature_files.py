@@ -25,9 +25,10 @@ from typing import Any
 
 import numpy as np
 
+from tpr_jax import groups as grouping
+
 _REQUIRED = ("query", "gallery", "query_ids", "gallery_ids")
 _TEMPLATE = 'README, "Scores of any model\'s features", has ten lines that write one'
-MOST_GROUPS = 100
 
 
 class FeatureError(Exception):
@@ -117,30 +118,36 @@ def write(
   partial.replace(path)
 
 
-def groups(found: FeatureFile, group_by: str) -> list[str | None] | None:
-  """[Q] "column=value"; None for a query without a value, or without `group_by`.
+def groups(found: FeatureFile, group_by: str) -> dict[str, grouping.Names]:
+  """Key -> [Q] "column=value", None for a query without a value; {} without `group_by`.
+
+  "length" is that of the texts (groups.py), where no column has this name.
 
   Raises:
-    FeatureError: no such column, no value in it, or more than MOST_GROUPS of them.
+    FeatureError: no such column, no value in it, or more than groups.MOST of them.
   """
-  if not group_by:
-    return None
+  return {key: _group(found, key) for key in grouping.keys(group_by)}
+
+
+def _group(found: FeatureFile, key: str) -> grouping.Names:
   known = sorted(set(found.columns) - {"text"})
-  if group_by not in known:
-    near = difflib.get_close_matches(group_by, known, 1)
+  if key == "length" and key not in known and "text" in found.columns:
+    return [grouping.length(str(text)) for text in found.columns["text"]]
+  if key not in known:
+    near = difflib.get_close_matches(key, known, 1)
     guess = f" Did you mean {near[0]!r}?" if near else ""
-    has = f"has {', '.join(known)}" if known else f"has no array query_{group_by}"
-    raise FeatureError(f"--group_by={group_by}: {found.name} {has}.{guess}")
-  names = []
-  for value in found.columns[group_by].tolist():
+    has = f"has {', '.join(known)}" if known else f"has no array query_{key}"
+    raise FeatureError(f"--group_by={key}: {found.name} {has}.{guess}")
+  names: grouping.Names = []
+  for value in found.columns[key].tolist():
     empty = value == "" or value != value  # NaN is not itself
     whole = isinstance(value, float) and value.is_integer()  # as a null makes it
-    names.append(None if empty else f"{group_by}={int(value) if whole else value}")
+    names.append(None if empty else f"{key}={int(value) if whole else value}")
   number = len(set(names) - {None})
-  if not 1 <= number <= MOST_GROUPS:
+  if not 1 <= number <= grouping.MOST:
     raise FeatureError(
-      f"--group_by={group_by}: {found.name} has {number:,} values of it; expected 1 to"
-      f" {MOST_GROUPS} groups of queries"
+      f"--group_by={key}: {found.name} has {number:,} values of it; expected 1 to"
+      f" {grouping.MOST} groups of queries"
     )
   return names
 

@@ -160,52 +160,9 @@ def _dispatch() -> int:
   return 0
 
 
-def _known_errors() -> tuple[type[Exception], ...]:
-  """Errors that are meant for people: shown without a traceback."""
-  from tpr_jax.data.record import DatasetError, ImageError
-  from tpr_jax.data.tokenizer import TokenizerError
-  from tpr_jax.data.transforms import PipeError
-
-  found = [configs.ConfigError, DatasetError, ImageError, PipeError, TokenizerError]
-  if "tpr_jax.compare" in sys.modules:
-    from tpr_jax.compare import CompareError
-    from tpr_jax.rankings import RankingError
-
-    found += [CompareError, RankingError]
-  if "tpr_jax.feature_eval" in sys.modules:
-    from tpr_jax.evaluate import EvaluationError
-    from tpr_jax.feature_files import FeatureError
-
-    found += [EvaluationError, FeatureError]
-  if "tpr_jax.sweep.run" in sys.modules:
-    from tpr_jax.sweep import processes
-
-    found += [processes.SweepError, processes.Interrupted]
-  if "tpr_jax.curate.build" in sys.modules:
-    from tpr_jax.curate import problems
-
-    found += [problems.CurateError, problems.Interrupted]
-  if "tpr_jax.run_folder" in sys.modules:  # JAX has been imported
-    from tpr_jax.checkpoints import CheckpointError
-    from tpr_jax.convert.source import ConvertError
-    from tpr_jax.run_folder import RunError
-
-    found += [CheckpointError, ConvertError, RunError]
-  if "tpr_jax.experiment" in sys.modules:
-    from tpr_jax import evaluate, train
-    from tpr_jax.report.files import ReportError
-
-    found += [
-      evaluate.EvaluationError,
-      train.NonFiniteLoss,
-      train.Interrupted,
-      ReportError,
-    ]
-  if "tpr_jax.export.export" in sys.modules:
-    from tpr_jax.export.problems import ExportError
-
-    found += [ExportError]
-  return tuple(found)
+def _for_people(error: Exception) -> bool:
+  """Is it one that this package defines? These say what to do, without a traceback."""
+  return type(error).__module__.startswith("tpr_jax.")
 
 
 def main(_) -> None:
@@ -219,7 +176,7 @@ def main(_) -> None:
     print("interrupted", file=sys.stderr)
     status = 128 + signal.SIGINT
   except Exception as error:
-    if not isinstance(error, _known_errors()):
+    if not _for_people(error):
       raise
     signum = getattr(error, "signum", None)
     if signum is None:

@@ -5,7 +5,8 @@ float32 [Q] and `identity` [Q] are enough for every score and its interval, and,
 the same queries under another model, for a comparison. `query_digest` uint64 [Q] (of
 the texts), `gallery_identity` [G] and `gallery_digest` uint64 [G] (of the image names)
 tell whether two evaluations asked the same; digests are left out where the texts or
-names are not known. `group` [Q], strings, is there where queries were grouped.
+names are not known. `group` [Q, N], strings, is there where queries were grouped, in N
+ways; older files have [Q].
 `query_record`, `query_caption`, `top` [Q, K] and `score` [Q, K] are for the pictures
 of the report (tpr_jax/report/files.py).
 """
@@ -67,8 +68,11 @@ def read(path: pathlib.Path) -> Ranked:
       " the run again with --mode=eval --run=DIR"
     )
   queries = len(found["first_rank"])
+  if "group" in found and found["group"].ndim == 1:
+    found["group"] = found["group"][:, None]
   for name in (*_PER_QUERY, "query_digest", "group"):
-    if name in found and found[name].shape != (queries,):
+    shape = found[name].shape if name in found else (queries,)
+    if shape[:1] != (queries,) or len(shape) != 1 + (name == "group"):
       raise RankingError(
         f"{path}: {name!r} has shape {found[name].shape}, with {queries} entries in"
         " 'first_rank'"

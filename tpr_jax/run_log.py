@@ -1,6 +1,7 @@
 """What a run tells: a progress bar or plain lines, `metrics.jsonl`, TensorBoard.
 
-`metrics.jsonl` has one JSON object a line: {"step", "kind": "train" | "val", numbers}.
+`metrics.jsonl` has one JSON object a line: {"step", "kind": "train" | "val", numbers};
+kind "legacy" also has the "entry" of config.evals that was scored.
 On resume, lines after the resumed step are dropped, so steps neither repeat nor gap.
 """
 
@@ -11,6 +12,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
@@ -92,6 +94,10 @@ class RunLog:
     )
     self.say(f"step {step}: validation {scores}")
 
+  def legacy(self, step: int, entry: str, numbers: Mapping[str, float]) -> None:
+    """Logs the scores of a test at `step`; nothing is selected by them."""
+    self._record(step, "legacy", dict(numbers, entry=entry))
+
   def say(self, text: str) -> None:
     """Prints a line without breaking the progress bar."""
     if not self._active:
@@ -101,15 +107,16 @@ class RunLog:
     else:
       print(text, flush=True)
 
-  def _record(self, step: int, kind: str, numbers: Mapping[str, float]) -> None:
+  def _record(self, step: int, kind: str, numbers: Mapping[str, Any]) -> None:
     if not self._active:
       return
     line = {"step": step, "kind": kind, **numbers}
     self._file.write(json.dumps(line) + "\n")
     self._file.flush()
+    where = f"{kind}/{numbers['entry']}" if "entry" in numbers else kind
     for key, value in numbers.items():
       if isinstance(value, (int, float)) and math.isfinite(value):
-        self._board.add_scalar(f"{kind}/{key}", value, step)
+        self._board.add_scalar(f"{where}/{key}", value, step)
 
   def close(self) -> None:
     if not self._active:
@@ -118,6 +125,18 @@ class RunLog:
       self._bar.close()
     self._file.close()
     self._board.close()
+
+
+def best_legacy(folder: pathlib.Path, select: str) -> dict[str, dict[str, float]]:
+  """Entry -> its scores, and "step", where `select` was best; the first of equals."""
+  path, best = folder / "metrics.jsonl", {}
+  lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+  for line in map(json.loads, lines):
+    if line["kind"] == "legacy":
+      entry = line.pop("entry")
+      if entry not in best or line[select] > best[entry][select]:
+        best[entry] = {key: value for key, value in line.items() if key != "kind"}
+  return best
 
 
 def _drop_after(path: pathlib.Path, step: int) -> None:

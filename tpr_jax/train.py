@@ -129,6 +129,7 @@ def fit(
   validate: Callable[[Params], Mapping[str, float]] | None = None,
   eval_every: int = 0,
   select: str = "R1",
+  observe: Callable[[int, Params], None] | None = None,
 ) -> TrainState:
   """Runs from `state.step` to `steps`, logging, validating and saving on the way.
 
@@ -137,6 +138,7 @@ def fit(
       belongs to the state.
     validate: parameters -> scores of the validation split; None: no selection.
     eval_every: steps between validations; each is saved with its score `select`.
+    observe: (step, parameters) -> None, called as often as `validate` and before it.
     save_every: steps between other checkpoints (0: only at validations and the end).
 
   Returns:
@@ -186,7 +188,12 @@ def fit(
       last = step == steps
       if step % log_every == 0 or last:
         flush()
-      if validate is not None and (last or (eval_every and step % eval_every == 0)):
+      due = last or (eval_every and step % eval_every == 0)
+      if observe is not None and due:
+        flush()
+        observe(step, state.params)
+        log.restart_clock()
+      if validate is not None and due:
         flush()
         scores = validate(state.params)
         log.validation(step, scores)

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -187,6 +188,7 @@ class Training:
       active=experiment.active,
     )
     eval_every = max(round(config.train.eval_every * self.per_epoch), 1)
+    observe = self._legacy(log) if config.eval.get("legacy", False) else None
     try:
       train.fit(
         state=state,
@@ -203,6 +205,7 @@ class Training:
         validate=self._validate if self.val_set is not None else None,
         eval_every=eval_every,
         select=config.train.select,
+        observe=observe,
       )
     finally:
       log.close()
@@ -214,6 +217,17 @@ class Training:
 
   def _validate(self, params: Params) -> Any:
     return self.experiment.validate(self.model, params, self.val_set)
+
+  def _legacy(self, log: RunLog) -> Callable[[int, Params], None]:
+    """Scores the tests as training goes on, as most published tables do."""
+    experiment = self.experiment
+    tests = {name: experiment.eval_data(name) for name in self.config.evals}
+
+    def observe(step: int, params: Params) -> None:
+      for name, dataset in tests.items():
+        log.legacy(step, name, experiment.validate(self.model, params, dataset))
+
+    return observe
 
 
 def _masking(tokenizer: Any, text: Any) -> dict[str, Any]:

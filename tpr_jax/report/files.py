@@ -131,7 +131,7 @@ def _metrics(path: pathlib.Path) -> tuple[list[dict], list[dict]]:
   if not path.is_file():
     return [], []
   lines = path.read_text(encoding="utf-8").splitlines()
-  by_kind: dict[str, list[dict]] = {"train": [], "val": []}
+  by_kind: dict[str, list[dict]] = {"train": [], "val": [], "legacy": []}
   for number, line in enumerate(lines, start=1):
     try:
       entry = json.loads(line)
@@ -141,10 +141,10 @@ def _metrics(path: pathlib.Path) -> tuple[list[dict], list[dict]]:
         continue
       raise ReportError(
         f"{path}, line {number}: expected an object with step and kind"
-        f' ("train" or "val"), found {line[:60]!r}'
+        f' ("train", "val" or "legacy"), found {line[:60]!r}'
       ) from error
-  train, val = (sorted(by_kind[kind], key=lambda e: e["step"]) for kind in by_kind)
-  return train, val
+  by_step = lambda kind: sorted(by_kind[kind], key=lambda entry: entry["step"])
+  return by_step("train"), by_step("val")
 
 
 def _ranking(path: pathlib.Path) -> Ranking:

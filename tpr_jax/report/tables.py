@@ -43,6 +43,9 @@ def rows(results: Mapping[str, Any]) -> list[Row]:
     found.append(_row(name, "eval", scores["t2i"]))
     for group, numbers in (scores.get("groups") or {}).items():
       found.append(_row(group, "group", numbers))
+    if legacy := scores.get("legacy"):
+      label = f"legacy (best on test, step {legacy['step']:,})"
+      found.append(_row(label, "group", legacy))
     if scores.get("i2t"):
       found.append(_row(f"{name}, image to text", "i2t", scores["i2t"]))
   return found

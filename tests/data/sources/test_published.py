@@ -49,7 +49,8 @@ def test_a_whole_record_of_each_kind(tmp_path):
   want = Record("imgs/Market/0002_c1.jpg", 11003, text, "train", "cuhk_pedes", {})
   assert cuhk_pedes.load(tmp_path, "train").records[2] == want
   text = tuple(layouts.captions(2))
-  want = Record("imgs/0002_c5_0022.jpg", 2, text, "val", "rstpreid", {})
+  truth = {"camera": "5"}
+  want = Record("imgs/0002_c5_0022.jpg", 2, text, "val", "rstpreid", truth)
   assert rstpreid.load(tmp_path, "val").records == (want,)
   text = tuple(layouts.captions(1, 4))
   truth = {"source": "ICFG-PEDES"}
@@ -64,6 +65,20 @@ def test_extra_keys_go_to_truth_and_captions_can_come_from_one(tmp_path):
   record = ufine6926.load(tmp_path, "test", captions="coarse").records[0]
   assert record.captions == ("Person 2, briefly.",)
   assert record.truth == {"captions": layouts.captions(2), "source": {"video": 2}}
+
+
+def test_names_tell_the_camera_and_the_time_unless_they_are_of_another_form(tmp_path):
+  path = layouts.icfg_pedes(tmp_path)
+
+  def change(entries):
+    names = dict(train="0009/0009_000_01_0303morning_0008_0.jpg", test="other.jpg")
+    for entry in entries:
+      entry["file_path"] = names[entry["split"]]
+
+  rewrite(path, change)
+  told = icfg_pedes.load(tmp_path, "train").records[0].truth
+  assert told == {"camera": "01", "time": "morning"}
+  assert icfg_pedes.load(tmp_path, "test").records[0].truth == {}
 
 
 def test_backslashes_and_dots_become_plain_paths(tmp_path):

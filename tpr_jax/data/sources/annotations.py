@@ -11,6 +11,7 @@ import difflib
 import json
 import os
 import pathlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -47,6 +48,7 @@ class Layout:
   paper: str
   request: str
   image_key: str = "file_path"
+  in_name: str = ""  # regex: its named groups in the name of an image go to `truth`
 
 
 class Problem(ValueError):
@@ -233,8 +235,18 @@ def _record(layout, entry, captions):
     captions=as_captions(captions, take(entry, captions)),
     split=as_split("split", take(entry, "split")),
     source=layout.name,
-    truth={key: value for key, value in entry.items() if key not in used},
+    truth={
+      **_told_by_name(layout, image),
+      **{key: value for key, value in entry.items() if key not in used},
+    },
   )
+
+
+def _told_by_name(layout: Layout, image: str) -> dict[str, str]:
+  """Truth that stands in the file's name alone; {} for a name of another form."""
+  name = image.rpartition("/")[2]
+  found = re.match(layout.in_name, name) if layout.in_name else None
+  return found.groupdict() if found else {}
 
 
 def take(entry: Mapping[str, Any], key: str) -> Any:

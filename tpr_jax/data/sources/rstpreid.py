@@ -1,7 +1,7 @@
 """RSTPReid: Zhu et al., "DSSL", ACM Multimedia 2021.
 
 Two captions an image, splits train, val and test, identities from 0. Its JSON calls
-the path `img_path`. Two divisions of it are in circulation; see `data/published.py`.
+the path `img_path`; a file's name holds the camera. Two divisions of it are in circulation; see `data/published.py`.
 """
 
 import functools
@@ -20,5 +20,6 @@ LAYOUT = annotations.Layout(
   ),
   request="https://github.com/NjtechCVLab/RSTPReid-Dataset",
   image_key="img_path",
+  in_name=r"\d+_c(?P<camera>\d+)_",
 )
 load = functools.partial(annotations.load, LAYOUT)

@@ -58,7 +58,7 @@ def test_several_keys_and_none():
 def test_a_key_that_names_every_query_is_refused(monkeypatch):
   monkeypatch.setattr(groups, "MOST", 2)
   data = dataset(*((f"{i}.jpg", "", {"name": i}) for i in range(3)))
-  with pytest.raises(groups.GroupError, match="'name': 3 groups.*at most 2"):
+  with pytest.raises(groups.GroupError, match=r"'name': 3 groups.*at most 2"):
     of(data, "name")
 
 

@@ -1,8 +1,8 @@
 """Groups of queries whose scores are also reported apart, against the whole gallery.
 
 `group_by` names what groups them, several after commas: a truth of the records or of
-their captions ("source", "camera", "granularity"), or what every dataset has: "length", the
-number of words of the text, and "folder", the first folder of the query's own image
+their captions ("source", "camera", "granularity"), or what every dataset has: "length",
+the number of words of the text, and "folder", the first folder of the query's own image
 below the one that holds all images. "twin_group" (rendered people) divides into "near
 twins" and "others".
 """

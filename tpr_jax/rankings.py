@@ -71,11 +71,12 @@ def read(path: pathlib.Path) -> Ranked:
   if "group" in found and found["group"].ndim == 1:
     found["group"] = found["group"][:, None]
   for name in (*_PER_QUERY, "query_digest", "group"):
-    shape = found[name].shape if name in found else (queries,)
+    if name not in found:
+      continue
+    shape = found[name].shape
     if shape[:1] != (queries,) or len(shape) != 1 + (name == "group"):
       raise RankingError(
-        f"{path}: {name!r} has shape {found[name].shape}, with {queries} entries in"
-        " 'first_rank'"
+        f"{path}: {name!r} has shape {shape}, with {queries} entries in 'first_rank'"
       )
   kept = {name: found[name] for name in (*needed, *_OPTIONAL) if name in found}
   return Ranked(path=path, **kept)

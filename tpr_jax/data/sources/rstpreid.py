@@ -1,7 +1,8 @@
 """RSTPReid: Zhu et al., "DSSL", ACM Multimedia 2021.
 
 Two captions an image, splits train, val and test, identities from 0. Its JSON calls
-the path `img_path`; a file's name holds the camera. Two divisions of it are in circulation; see `data/published.py`.
+the path `img_path`; the name of a file holds the camera. Two divisions of it are in
+circulation; see `data/published.py`.
 """
 
 import functools

@@ -24,8 +24,11 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from tpr_jax.metrics import msd, per_query, ranking
+from tpr_jax.metrics import rows as prepared
 
-BLOCK_BYTES = 64 << 20  # scores of one block of queries, on each device
+# Scores of one block of queries, on each device. A million columns leave 64 rows: with
+# fewer, reading the gallery for each block takes longer than the products.
+BLOCK_BYTES = 256 << 20
 REPLICATED = 2 << 30  # largest gallery, in bytes, that every device gets whole
 COUNTED = 512  # most matches ranked by counting; a sort is cheaper beyond that
 _BUCKETS = (4, 16, 64, 256, COUNTED)  # places for matches: few shapes to compile
@@ -130,23 +133,36 @@ def evaluate(
     )
   if top < 1 or (block is not None and block < 1):
     raise ValueError(f"top={top} and block={block} must be at least 1")
-  query, gallery = _unit_rows(query, "query"), _unit_rows(gallery, "gallery")
+  query, gallery = np.asarray(query), np.asarray(gallery)
+  norms = prepared.norms(query, "query"), prepared.norms(gallery, "gallery")
   if query.shape[1] != gallery.shape[1]:
     raise ValueError(
       f"queries have {query.shape[1]} dimensions, the gallery has {gallery.shape[1]}"
     )
-  query_ids, gallery_ids = _dense_ids(query_ids, gallery_ids, len(query), len(gallery))
-  matches, starts, by_id = _match_lists(query_ids, gallery_ids)
+  query_ids, gallery_ids = prepared.dense_ids(
+    query_ids, gallery_ids, len(query), len(gallery)
+  )
+  matches, starts, by_id = prepared.match_lists(query_ids, gallery_ids)
   if not matches.any():
     raise ValueError(_no_match(len(query), len(gallery)))
+  size = len(gallery)
   if split_gallery is None:
-    split_gallery = gallery.nbytes > REPLICATED
+    split_gallery = 4 * gallery.size > REPLICATED
   layout = _Layout(mesh, split_gallery and mesh is not None)
+  # Whole strips for the counting, and equal parts for the devices.
+  extra = -size % (_lanes() * (layout.devices if layout.split else 1))
+  query = prepared.unit_rows(query, norms[0])
+  gallery = prepared.unit_rows(gallery, norms[1], extra)
   lists = matches, starts, by_id
   out = _rank_all(
     query, gallery, query_ids, gallery_ids, lists, layout, block, top, msd_variant
   )
-  return Result(matches=matches.astype(np.int32), gallery=len(gallery), **out)
+  return Result(matches=matches.astype(np.int32), gallery=size, **out)
+
+
+def _lanes():
+  """Columns that are counted at a time (`ranking.rank_matches`)."""
+  return 128 if jax.default_backend() == "cpu" else 1024
 
 
 def _rank_all(
@@ -155,13 +171,13 @@ def _rank_all(
   """Walks the queries, block by block and bucket by bucket -> fields of `Result`.
 
   Args:
-    lists: (matches, starts, by_id) of `_match_lists`; the rest as in `evaluate`, with
-      unit features and dense identities.
+    gallery: unit rows; the first of them are real, one for each of `gallery_ids`.
+    lists: (matches, starts, by_id) of `rows.match_lists`; the rest as in `evaluate`,
+      with unit features and dense identities.
   """
-  size, lanes = len(gallery), 128 if jax.default_backend() == "cpu" else 1024
-  # Whole strips for the counting, and equal parts for the devices.
-  extra = -size % (lanes * (layout.devices if layout.split else 1))
-  gallery_on = layout.put_gallery(np.pad(gallery, ((0, extra), (0, 0))))
+  size, lanes = len(gallery_ids), _lanes()
+  extra = len(gallery) - size
+  gallery_on = layout.put_gallery(gallery)
   ids_on = layout.put_whole(np.pad(gallery_ids, (0, extra), constant_values=-1))
   out = _empty(len(query), top)
   for places in (*_BUCKETS, 0):
@@ -282,56 +298,6 @@ def _compiled(layout, places, size, top, variant, lanes):
   )
   # Replicated at the end, so that every process can read all of it.
   return jax.jit(spread, out_shardings=NamedSharding(layout.mesh, whole))
-
-
-def _unit_rows(features, name):
-  """[N, D] of any float type -> float32 numpy rows of length 1, checked."""
-  x = np.asarray(features, dtype=np.float32)
-  if x.ndim != 2 or not x.size:
-    raise ValueError(
-      f"{name} features have shape {x.shape}; expected [rows, dimensions], not empty"
-    )
-  norm = np.sqrt(np.einsum("ij,ij->i", x, x, dtype=np.float64))
-  bad = ~np.isfinite(norm)
-  if bad.any():
-    row = int(np.flatnonzero(bad)[0])
-    kind = "NaN" if np.isnan(x[row]).any() else "infinity"
-    raise ValueError(
-      f"{name} features: row {row} holds {kind} ({int(bad.sum())} bad rows of"
-      f" {len(x)}); the model or its input is broken, no metric can be computed"
-    )
-  if (norm == 0).any():
-    row = int(np.flatnonzero(norm == 0)[0])
-    raise ValueError(
-      f"{name} features: row {row} is all zero, so it has no cosine; leave out rows"
-      " that were never encoded (unreadable pictures, padding)"
-    )
-  return x / norm[:, None].astype(np.float32)
-
-
-def _dense_ids(query_ids, gallery_ids, queries, size):
-  """Any identities -> int32 numbers of the same equality, 0 and up."""
-  query_ids, gallery_ids = np.asarray(query_ids), np.asarray(gallery_ids)
-  for name, ids, rows in (
-    ("query", query_ids, queries),
-    ("gallery", gallery_ids, size),
-  ):
-    if ids.shape != (rows,):
-      raise ValueError(
-        f"{name}_ids has shape {ids.shape}; expected one identity for each of the"
-        f" {rows} rows of features"
-      )
-  _, dense = np.unique(np.concatenate([query_ids, gallery_ids]), return_inverse=True)
-  dense = dense.astype(np.int32)
-  return dense[:queries], dense[queries:]
-
-
-def _match_lists(query_ids, gallery_ids):
-  """Matches of query i: gallery rows by_id[starts[i] : starts[i] + matches[i]]."""
-  by_id = np.argsort(gallery_ids, kind="stable").astype(np.int32)
-  ordered = gallery_ids[by_id]
-  starts = np.searchsorted(ordered, query_ids, side="left")
-  return np.searchsorted(ordered, query_ids, side="right") - starts, starts, by_id
 
 
 def _bucket(matches, places):

@@ -1,4 +1,4 @@
-"""Features and identities as the kernels take them: checked, unit rows, dense numbers."""
+"""Features and identities, checked, as the kernels take them: unit rows, numbers."""
 
 import numpy as np
 

@@ -33,6 +33,7 @@ LAYER = dict(
   train=4,
   evaluate=4,
   report=5,
+  entries=5,
   export=7,
   data_modes=5,
   experiment=6,

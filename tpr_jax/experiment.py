@@ -9,12 +9,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import ConfigDict
 
 from tpr_jax import checkpoints as ckpt
 from tpr_jax import config as configs
-from tpr_jax import evaluate, objectives, run_log, run_weights
+from tpr_jax import entries, evaluate, objectives, run_log, run_weights
 from tpr_jax.core import sharding
 from tpr_jax.core.times import duration
 from tpr_jax.core.types import Params
@@ -69,13 +68,7 @@ class Experiment:
 
   def eval_data(self, name: str) -> Dataset:
     """The dataset of one entry of `config.evals`."""
-    entry, data = self.config.evals[name], self.config.data
-    options = entry.options.to_dict()
-    if not entry.name or entry.name == data.name:
-      options = {**data.options.to_dict(), **options}
-    return data_build.dataset(
-      entry.name or data.name, entry.root or data.root, entry.split, options
-    )
+    return entries.dataset(self.config, name)
 
   # --- model --------------------------------------------------------------------
 
@@ -158,29 +151,19 @@ class Experiment:
     self, name: str, dataset: Dataset, model: Any, params: Any
   ) -> dict[str, Any]:
     """Its scores; writes rankings/NAME.npz, and features/NAME.npz where asked to."""
-    entry, how = self.config.evals[name], self.config.eval
-    with configs.errors():
-      intervals = evaluate.bootstrap(how)
     length = self.config.text.length
     self.say(f"  {name}: {pipeline.caption_report(dataset, self.tokenizer, length)}")
     features = self._evaluate(model, params, dataset)
-    found = evaluate.score(
+    return entries.score(
+      name,
       features,
       dataset,
-      i2t=entry.i2t,
-      group_by=entry.group_by,
-      msd_variant=how.msd_variant,
-      intervals=intervals,
+      entry=self.config.evals[name],
+      how=self.config.eval,
       mesh=self.mesh,
+      folder=self.folder if self.active else None,
+      say=self.say,
     )
-    if self.active:
-      (self.folder / "rankings").mkdir(exist_ok=True)
-      np.savez_compressed(self.folder / "rankings" / f"{name}.npz", **found.rankings)
-      if how.get("save_features", False):
-        path = self.folder / "features" / f"{name}.npz"
-        evaluate.save(features, dataset, path, group_by=entry.group_by)
-        self.say(f"    features: {path}")
-    return {**found.scores, "note": entry.note}
 
   def _legacy(self) -> dict[str, Any]:
     """Entry -> {"legacy": its best scores on test}; {} where it is not asked for."""

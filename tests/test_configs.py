@@ -19,7 +19,8 @@ from tpr_jax.initial import Initial
 from tpr_jax.models import build
 from tpr_jax.models.variants import VARIANTS
 
-NO_RUNS = (*configs.FRAGMENTS, "sweeps", "cross")  # see tests/sweep, tests/curate
+# See tests/sweep, tests/curate, tests/matrix.
+NO_RUNS = (*configs.FRAGMENTS, "sweeps", "cross", "matrix")
 FILES = sorted(
   path.stem
   for path in configs.shipped_folder().glob("*.py")

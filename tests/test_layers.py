@@ -41,8 +41,11 @@ LAYER = dict(
   sweep=6,
   curate=6,
   training=7,
-  cli=7,
-  main=8,
+  weights_id=5,
+  model_eval=7,
+  matrix=8,
+  cli=9,
+  main=10,
 )
 
 

@@ -21,6 +21,7 @@ MODES = (
   "archive",
   "export",
   "sweep",
+  "matrix",
   "build_cross",
 )
 FORMATS = ("huggingface", "openclip", "stablehlo")  # tpr_jax/export/export.py
@@ -37,8 +38,14 @@ RUN = flags.DEFINE_string(
 OUT = flags.DEFINE_string(
   "out",
   None,
-  "Folder to write to (modes write, archive, export, build_cross, compare; eval with"
-  " --features).",
+  "Folder to write to (modes write, archive, export, build_cross, matrix, compare; eval"
+  " with --model or --features).",
+)
+MODEL = flags.DEFINE_string(
+  "model",
+  None,
+  "eval: any model instead of a run: an export, a published CLIP (folder, file, hub id)"
+  " or a run's folder, scored on the tests of --config.",
 )
 FEATURES = flags.DEFINE_string(
   "features",
@@ -112,9 +119,9 @@ def config_and_folder():
       own = {"sweep": "sweeps.py:ablation", "build_cross": "cross.py"}
       example = own.get(MODE.value, "cfam.py")
       raise configs.ConfigError(
-        f"--mode={MODE.value} needs --config, for example --config=configs/{example}"
+        f"--mode={MODE.value} needs --config, for example --config={example}"
         + ("" if folder else "; eval, report and export also take --run=DIR alone,")
-        + ("" if folder else " and eval --features=FILE")
+        + ("" if folder else " and eval --features=FILE or --model=PLACE --config=...")
       )
     return configs.load(folder / "config.json"), folder
   config = CONFIG.value.lock()
@@ -131,6 +138,7 @@ def config_and_folder():
 # Kind of config -> (the mode that takes nothing else, an example).
 _KINDS = {
   "a sweep, a list of runs": ("sweep", "configs/sweeps.py:ablation"),
+  "a matrix, models x test sets": ("matrix", "configs/matrix.py"),
   "a test set to build": ("build_cross", "configs/cross.py"),
   "the config of one run": ("", "configs/cfam.py"),
 }
@@ -138,11 +146,14 @@ _KINDS = {
 
 def _check_mode(value: str, config: configs.ConfigDict) -> None:
   """Each kind of config has its mode; one run's config is for all the others."""
-  from tpr_jax.curate import settings
+  from tpr_jax.curate import settings as cross_settings
+  from tpr_jax.matrix import settings as matrix_settings
   from tpr_jax.sweep import plan
 
-  sweep, cross, run = _KINDS
-  kind = sweep if plan.is_sweep(config) else cross if settings.is_cross(config) else run
+  *special, run = _KINDS
+  tests = (plan.is_sweep, matrix_settings.is_matrix, cross_settings.is_cross)
+  found = zip(special, tests, strict=True)
+  kind = next((kind for kind, test in found if test(config)), run)
   mode = MODE.value
   wanted = next((kind for kind, (own, _) in _KINDS.items() if own == mode), run)
   if kind != wanted:
@@ -153,12 +164,23 @@ def _check_mode(value: str, config: configs.ConfigDict) -> None:
     )
 
 
+def overrides() -> list[str]:
+  """Fields of the config that are set on the command line, as "optim.lr"."""
+  return list(config_flags.get_override_values(flags.FLAGS["config"]))
+
+
 def check_flags() -> None:
-  """Flags that would do nothing where they are."""
+  """Flags that would do nothing where they are.
+
+  Raises:
+    ConfigError: names the flag, and where it belongs.
+  """
   mode, given = MODE.value, lambda name: flags.FLAGS[name].present
   features = mode == "eval" and given("features")
+  model = mode == "eval" and given("model")
   allowed = {
     "features": mode == "eval",
+    "model": mode == "eval",
     "with": mode == "compare",
     **{name: features for name in _ONLY_WITH_FEATURES},
     **{name: features or mode == "compare" for name in ("ci_level", "ci_resamples")},
@@ -171,8 +193,12 @@ def check_flags() -> None:
         f"--{name} is for --mode={where}{more}; a run's own fields are"
         " --config.eval.* and --config.evals.NAME.*"
       )
-  without = ("config", "distributed") + (("run",) if features else ())
-  for name in without if features or mode == "compare" else ():
-    if config_value(sys.argv) if name == "config" else given(name):
-      what = "--features=FILE" if features else "--mode=compare"
-      raise configs.ConfigError(f"{what} takes no --{name}")
+  for what, here, names in (
+    ("--features=FILE", features, ("config", "distributed", "run", "model")),
+    ("--mode=compare", mode == "compare", ("config", "distributed")),
+    ("--model=PLACE", model, ("run", "distributed")),
+    ("--mode=matrix", mode == "matrix", ("run", "distributed")),
+  ):
+    for name in names if here else ():
+      if config_value(sys.argv) if name == "config" else given(name):
+        raise configs.ConfigError(f"{what} takes no --{name}")

@@ -5,7 +5,9 @@ Modes (`--mode`):
            on the test entries of the config and writes the report
   eval     scores a trained run again: the same `--config`, or `--run=DIR` alone; or
            the features of any model, from a file: `--features=FILE.npz` (also parquet),
-           and with `--out=DIR` keeps what `compare` needs
+           and with `--out=DIR` keeps what `compare` needs; or any model that
+           `tpr_jax.load` takes (a run, an export, a published CLIP) on the tests of a
+           config: `--model=PLACE --config=... --out=DIR`
   compare  two models on the same queries, `--run=A --with=B` (runs, or such folders):
            differences, intervals and p values, written to `--out` or A
   report   writes the report of a run again, from its files
@@ -14,6 +16,9 @@ Modes (`--mode`):
   archive  writes it to `--out` as ArrayRecord, read back by `:archive` configs
   sweep    trains a list of runs with several seeds (configs/sweeps.py) and writes the
            table of means and deviations; the same command again resumes
+  matrix   scores any models on any test sets (configs/matrix.py) and writes the table
+           to `--out` as text, CSV, LaTeX and a heat map; the same command again does
+           what is missing or has changed
   build_cross  builds a cross-setting test set from several datasets (configs/cross.py)
            in `--out`, its texts rewritten by language models if asked for; the same
            command again resumes, and takes up what was decided in review.jsonl
@@ -64,6 +69,29 @@ def _feature_eval() -> int:
   out = pathlib.Path(cli.OUT.value) if cli.OUT.value else None
   feature_eval.run(cli.FEATURES.value, out, options)
   return 0
+
+
+def _model_eval() -> int:
+  if cli.config_value(sys.argv) is None or cli.OUT.value is None:
+    raise configs.ConfigError(
+      "--mode=eval --model=PLACE needs --config, which says what it is tested on, and"
+      " --out=DIR, the folder to write to"
+    )
+  config, _ = cli.config_and_folder()
+  from tpr_jax import model_eval  # JAX takes seconds
+
+  out = pathlib.Path(cli.OUT.value)
+  model_eval.run(cli.MODEL.value, config, cli.overrides(), out)
+  return 0
+
+
+def _matrix() -> int:
+  config, _ = cli.config_and_folder()
+  if cli.OUT.value is None:
+    raise configs.ConfigError("--mode=matrix needs --out=DIR, the folder to write to")
+  from tpr_jax.matrix import run, settings
+
+  return run.Matrix(settings.read(config), pathlib.Path(cli.OUT.value))()
 
 
 def _intervals():
@@ -144,6 +172,10 @@ def _dispatch() -> int:
     return _compare()
   if mode == "eval" and cli.FEATURES.value is not None:
     return _feature_eval()
+  if mode == "eval" and cli.MODEL.value is not None:
+    return _model_eval()
+  if mode == "matrix":
+    return _matrix()
   if mode == "export":
     return _export()
   if mode in ("check", "write", "archive"):

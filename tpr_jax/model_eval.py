@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from tpr_jax import config as configs
 from tpr_jax import entries, evaluate, loading, run_folder, weights_id
+from tpr_jax.convert.source import ConvertError
 from tpr_jax.core import sharding, tree
 from tpr_jax.core.times import duration
 from tpr_jax.data import pipeline, transforms
@@ -49,8 +50,8 @@ class Options:
   dtype: str = "float32"
 
   def load(self, place: str) -> Pretrained:
-    """Raises: as `loading.load`."""
-    with configs.errors():
+    """Raises: as `loading.load`; ConfigError for an unknown activation or dtype."""
+    try:
       return loading.load(
         place,
         image_size=self.image_size,
@@ -59,6 +60,10 @@ class Options:
         activation=self.activation or None,
         dtype=self.dtype,
       )
+    except ConvertError:  # is a ValueError, and says more
+      raise
+    except ValueError as error:
+      raise configs.ConfigError(f"{place}: {error}") from error
 
 
 class Model:

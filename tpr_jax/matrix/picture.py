@@ -6,7 +6,8 @@ from tpr_jax.matrix import table
 from tpr_jax.matrix.results import Summary
 
 _INK, _SOFT, _PAPER, _EMPTY = "#1d2129", "#6b7280", "#ffffff", "#f3f4f6"
-_DARK = 0.58  # from here on the numbers are white
+_FRAME = "#d55e00"
+_DARK = 0.18  # luminance below which white is read more easily than ink
 
 
 def draw(summary: Summary) -> bytes | None:
@@ -56,6 +57,7 @@ def _means(summary: Summary, score: str) -> list[float]:
 
 def _panel(axes, summary: Summary, score: str) -> None:
   from matplotlib import colormaps
+  from matplotlib.colors import to_rgb
   from matplotlib.patches import Rectangle
 
   columns, rows, decimals = (
@@ -76,11 +78,11 @@ def _panel(axes, summary: Summary, score: str) -> None:
       colour = _EMPTY if share is None else shades(0.08 + 0.8 * share)
       box = dict(width=1, height=1, facecolor=colour, edgecolor=_PAPER, linewidth=1.5)
       axes.add_patch(Rectangle((x - 0.5, y - 0.5), **box))
-      ink = _PAPER if share is not None and share > _DARK else _INK
+      ink = _PAPER if _luminance(to_rgb(colour)) < _DARK else _INK
       text = table.number(_without_interval(found), decimals)
       axes.text(x, y, text, ha="center", va="center", fontsize=9, color=ink)
       if row["own"] == column:
-        frame = dict(fill=False, edgecolor=_INK, linewidth=1.6, zorder=3)
+        frame = dict(fill=False, edgecolor=_FRAME, linewidth=1.8, zorder=3)
         axes.add_patch(Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, **frame))
   axes.set_xlim(-0.5, len(columns) - 0.5)
   axes.set_ylim(len(rows) - 0.5, -0.5)  # the first row on top
@@ -100,6 +102,12 @@ def _panel(axes, summary: Summary, score: str) -> None:
   )
   for spine in axes.spines.values():
     spine.set_visible(False)
+
+
+def _luminance(rgb) -> float:
+  """Relative luminance of sRGB in [0, 1]^3 (WCAG 2)."""
+  linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
+  return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def _without_interval(found):

@@ -115,6 +115,9 @@ def terminal(summary: Summary) -> str:
   """Aligned tables and remarks, without a final line break."""
   text = []
   for lines in _all(summary, bold=lambda cell: cell):
+    if any(cell.endswith("*") for line in lines for cell in line):
+      lines = [[line[0], *(c if c[-1:] == "*" else f"{c} " for c in line[1:])]
+               for line in lines]  # fmt: skip
     text += [*_aligned(lines), ""]
   return "\n".join(text + notes(summary))
 

@@ -116,8 +116,8 @@ def config_and_folder():
   folder = pathlib.Path(RUN.value) if RUN.value else None
   if value is None:
     if folder is None or MODE.value not in ("eval", "report", "export"):
-      own = {"sweep": "sweeps.py:ablation", "build_cross": "cross.py"}
-      example = own.get(MODE.value, "cfam.py")
+      own = dict(_KINDS.values())
+      example = own.get(MODE.value, _KINDS["the config of one run"][1])
       raise configs.ConfigError(
         f"--mode={MODE.value} needs --config, for example --config={example}"
         + ("" if folder else "; eval, report and export also take --run=DIR alone,")

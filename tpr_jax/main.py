@@ -89,9 +89,12 @@ def _matrix() -> int:
   config, _ = cli.config_and_folder()
   if cli.OUT.value is None:
     raise configs.ConfigError("--mode=matrix needs --out=DIR, the folder to write to")
-  from tpr_jax.matrix import run, settings
+  from tpr_jax.matrix import settings
 
-  return run.Matrix(settings.read(config), pathlib.Path(cli.OUT.value))()
+  checked = settings.read(config)
+  from tpr_jax.matrix import run  # JAX takes seconds
+
+  return run.Matrix(checked, pathlib.Path(cli.OUT.value))()
 
 
 def _intervals():

@@ -1,10 +1,10 @@
-"""The runs, written once for each file; not to be changed."""
+"""The runs, written once; not to be changed."""
 
 import pytest
 
 from tests.matrix import place
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def runs(tmp_path_factory):
   return place.Runs(tmp_path_factory.mktemp("runs"))

@@ -8,6 +8,8 @@ from tests import written_run
 from tpr_jax import config as configs
 from tpr_jax.matrix import run, settings
 
+ENCODERS = {}
+
 
 def shipped(argument=None):
   """The config of configs/matrix.py for an argument."""
@@ -28,7 +30,9 @@ def config(rows, columns=("fine", "coarse"), **fields):
 
 def fill(config, out):
   """-> exit status."""
-  return run.Matrix(settings.read(config), out)()
+  made = run.Matrix(settings.read(config), out)
+  made._encoders = ENCODERS  # compiled once for all tests
+  return made()
 
 
 def read(out, name="matrix.json"):
@@ -46,7 +50,8 @@ class Runs:
   def __init__(self, folder):
     self.folder = folder
     self.config, _ = written_run.write(folder / "a")
-    written_run.write(folder / "b", scores={4: 20.0})
+    shutil.copytree(folder / "a", folder / "b")
+    shutil.rmtree(folder / "b" / "checkpoints" / "3")  # the better one
 
   def __getitem__(self, name):
     return str(self.folder / name)

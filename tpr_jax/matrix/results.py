@@ -147,6 +147,8 @@ def remarks(
     found.append("*: the row's own test set.")
   for row in settings.rows:
     found += _about_row(row, [t for t in todo if t.row is row])
+  for column in settings.columns:
+    found += _about_column(column, [t for t in todo if t.column is column and t.found])
   waiting = sum(not t.found and not t.problem for t in todo)
   if waiting:
     found.append(f"{waiting} of {len(todo)} cells are not finished.")
@@ -176,6 +178,26 @@ def _about_row(row: Row, own: Sequence[Any]) -> list[str]:
       found.append(
         f"{row.label}: {other.place} and {place.place} are the same weights."
       )
+  return found
+
+
+def _about_column(column: Column, own: Sequence[Any]) -> list[str]:
+  """What its finished cells left out: the same for every model."""
+  if not own:
+    return []
+  scores, found = _scores(own[0]), []
+  lost = scores[T2I]["unmatched"]
+  if lost:
+    found.append(
+      f"{column.label}: {lost:,} queries have no match in the gallery and are left out."
+    )
+  if scores["broken_images"]:
+    found.append(
+      f"{column.label}: {scores['broken_images']:,} images could not be read and are"
+      " not in the gallery."
+    )
+  if column.entry["note"]:
+    found.append(f"{column.label}: {column.entry['note']}")
   return found
 
 

@@ -68,11 +68,11 @@ def _split(arg):
   rest, rows, columns = [], {}, {}
   for part in filter(None, (arg or "").split(",")):
     key, equals, value = (piece.strip() for piece in part.partition("="))
-    if not equals or key in ("columns", "cross"):
-      rest.append(part)
-    elif "@" in key:
+    if "@" in key:
       label, _, dataset = key.partition("@")
       columns[_label(label)] = (dataset, value)
+    elif not equals or key in ("columns", "cross"):
+      rest.append(part)
     else:
       rows[_label(key)] = ",".join(value.split("+"))
   return ",".join(rest), rows, columns

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
@@ -11,6 +12,7 @@ from tests.command import run as command_line
 from tpr_jax import compare, loading, model_eval
 from tpr_jax import config as configs
 from tpr_jax.convert.source import ConvertError
+from tpr_jax.core import sharding
 from tpr_jax.data.record import DatasetError
 from tpr_jax.experiment import Experiment
 from tpr_jax.export import export
@@ -27,21 +29,27 @@ def place(tmp_path_factory):
   return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def config():
   c = small_run.config().copy_and_resolve_references().unlock()
   c.eval.ci_resamples = 50
   return c.lock()
 
 
+@pytest.fixture(scope="module")
+def scored(place, config):
+  """(folder, results) of the export."""
+  out = place / "scored"
+  return out, model_eval.run(str(place / "hf"), config, (), out)
+
+
 def read(folder, name="results.json"):
   return json.loads((folder / name).read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("model", ["run", "hf"])
-def test_scores_are_those_of_the_run(place, config, tmp_path, capsys, model):
-  results = model_eval.run(str(place / model), config, (), tmp_path / "out")
-  assert results == read(tmp_path / "out")
+def test_scores_of_an_export_are_those_of_its_run(place, scored):
+  out, results = scored
+  assert results == read(out)
   expected = read(place / "run")["evals"]
   assert set(results["evals"]) == set(expected) == {"test", "test_coarse"}
   for name, found in results["evals"].items():
@@ -51,24 +59,19 @@ def test_scores_are_those_of_the_run(place, config, tmp_path, capsys, model):
         theirs = expected[name][part][score]
         assert found[part][score] == pytest.approx(theirs, abs=1e-3)
     assert set(found["groups"]) == {"near twins", "others"}
-    ours = np.load(tmp_path / "out" / "rankings" / f"{name}.npz")
+    ours = np.load(out / "rankings" / f"{name}.npz")
     theirs = np.load(place / "run" / "rankings" / f"{name}.npz")
     np.testing.assert_allclose(ours["score"], theirs["score"], atol=1e-6)
-  text = capsys.readouterr().out
-  assert "32 x 16 pixels (bilinear), 32 tokens" in text and "near twins" in text
-  assert "Of the config only data, evals, eval and mesh count." in text
 
 
-def test_the_folder_serves_compare_and_has_a_report(place, config, tmp_path):
-  out = tmp_path / "out"
-  model_eval.run(str(place / "hf"), config, (), out)
+def test_the_folder_serves_compare_and_has_a_report(place, scored):
+  out, _ = scored
   found = compare.folders(out, place / "run", uncertainty.Bootstrap(resamples=50))
   assert set(found["evals"]) == {"test", "test_coarse"}
-  assert "data:image/png" in (out / "report.html").read_text(encoding="utf-8")
+  assert "data:image/" in (out / "report.html").read_text(encoding="utf-8")
   about = read(out, "run.json")
   assert about["seconds"]["evaluate"] > 0 and "jax" in about["versions"]
-  # Again into the same folder: it holds nothing but this.
-  model_eval.run(str(place / "hf"), config, (), out)
+  model_eval.check_free(out)  # again into the same folder: it holds nothing but this
 
 
 def test_what_the_config_says_about_loading_counts(place, config, tmp_path):
@@ -119,6 +122,25 @@ def test_no_results_of_a_run_are_lost(place, config, tmp_path):
     model_eval.run(str(tmp_path / "no.pt"), config, (), tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+  ("dtype", "precision"), [("float32", "highest"), ("bfloat16", None)]
+)
+def test_float32_is_full_float32_on_any_device(place, dtype, precision):
+  found = model_eval.Options(dtype=dtype).load(str(place / "hf"))
+  seen = []
+
+  def encoder(params, dataset, *, pipe, length, **how):
+    seen.append(jax.config.jax_default_matmul_precision)
+    assert jax.tree.leaves(params)[0].dtype == np.float32
+    assert (pipe.size, length, how["batch"]) == ((32, 16), 32, 8)
+
+  mesh = sharding.make_mesh(dict(data=-1))
+  encoders = {found.model: encoder}
+  model = model_eval.Model(found, mesh, batch=8, threads=1, encoders=encoders)
+  model.encode(None)
+  assert seen == [precision]
+
+
 # ---- as typed
 
 CFAM = "--config=configs/cfam.py"
@@ -132,10 +154,6 @@ CFAM = "--config=configs/cfam.py"
     (["--mode=eval", "--model=x", "--run=y", CFAM, "--out=z"], ["takes no --run"]),
     (["--mode=eval", "--model=x", "--features=y"], ["takes no --model"]),
     (["--mode=report", "--model=x", CFAM], ["--model is for --mode=eval"]),
-    (
-      ["--mode=eval", "--model=x", CFAM, "--out=z", "--config.optim.lr=1"],
-      ["--config.optim.lr would do nothing"],
-    ),
   ],
 )
 def test_mistakes_on_the_command_line(tmp_path, arguments, parts):
@@ -172,4 +190,10 @@ def test_an_export_from_the_command_line(place, tmp_path):
   assert "i2t" not in found
   for score in per_query.SCORES:
     assert found["t2i"][score] == pytest.approx(expected["t2i"][score], abs=1e-3)
-  assert "near twins" in done.stdout and "out/report.html" in done.stdout
+  for text in (
+    "32 x 16 pixels (bilinear), 32 tokens",
+    "Of the config only data, evals, eval and mesh count.",
+    "near twins",
+    "out/report.html",
+  ):
+    assert text in done.stdout

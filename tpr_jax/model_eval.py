@@ -208,7 +208,7 @@ def run(
   model = Model(
     how.load(place), mesh, batch=config.eval.batch, threads=config.data.threads
   )
-  print(f"{model.found.place}{_detail(model.found)}")
+  print(f"Evaluating {place}{_detail(model.found)}.")
   print(f"The model's own: {described(model.found)}.")
   print("Of the config only data, evals, eval and mesh count.", flush=True)
   about = model.about(identity)

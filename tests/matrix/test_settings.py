@@ -59,7 +59,9 @@ def test_published_columns_take_the_root_and_ufine3c_its_sources():
   groups = {name: entry["group_by"] for name, entry in entries.items()}
   assert {name for name, group in groups.items() if group} == {"ufine3c", "cross"}
   assert found.rows[0].own == "ufine6926"
-  for entry in entries.values():
+  drawn = read("rendered,x=y,far@rendered_target,columns=far").columns[0].entry
+  assert drawn["options"]["granularity"] == ["fine", "coarse"]
+  for entry in (*entries.values(), drawn):
     assert set(entry["options"]) <= set(build.options_of(entry["name"]))
 
 

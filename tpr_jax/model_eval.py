@@ -86,7 +86,7 @@ class Model:
     threads: int,
     encoders: dict[Any, evaluate.Encoder] | None = None,
   ):
-    self.found, self._mesh = found, mesh
+    self.found = found
     self._batch, self._threads = batch, threads
     encoders = {} if encoders is None else encoders
     if found.model not in encoders:

@@ -7,7 +7,7 @@ from tpr_jax.matrix.results import Summary
 
 _INK, _SOFT, _PAPER, _EMPTY = "#1d2129", "#6b7280", "#ffffff", "#f3f4f6"
 _FRAME = "#d55e00"
-_DARK = 0.18  # luminance below which white is read more easily than ink
+_DARK = 0.21  # luminance below which white stands out more than ink
 
 
 def draw(summary: Summary) -> bytes | None:

@@ -58,6 +58,9 @@ def test_a_cell_that_fails_takes_no_other_with_it(runs, tmp_path, monkeypatch, c
   assert "Traceback" in error and "ZeroDivisionError: nobody expects this" in error
   assert place.read(tmp_path / "out")["finished"] == 1
   assert not (tmp_path / "out/cells/fine/a/fine").exists()
+  assert not list((tmp_path / "out").rglob("*partial*"))
+  # What a kill has left is in nobody's way.
+  (tmp_path / "out/cells/fine/a/.fine.partial/rankings").mkdir(parents=True)
   monkeypatch.undo()
   assert place.fill(config, tmp_path / "out") == 0
   assert not list((tmp_path / "out").rglob("*partial*"))
@@ -80,6 +83,7 @@ def test_an_interrupted_matrix_goes_on(runs, tmp_path, monkeypatch, capsys, sign
     place.fill(config, out)
   assert caught.value.signum == signum and signal.getsignal(signum) is before
   assert place.read(out)["finished"] == 1
+  assert not list(out.rglob("*partial*"))
   assert "1 of 2 cells are not finished." in (out / "matrix.txt").read_text()
   monkeypatch.setattr(entries, "score", score)
   assert place.fill(config, out) == 0

@@ -4,13 +4,14 @@ A cell remembers what it was made from: the weights, how they were loaded, the t
 its data, and how it was scored. It is finished as long as all of that is unchanged.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tpr_jax import config as configs
@@ -55,12 +56,17 @@ class Cell:
       return {}, f"other {', '.join(fields[:4])}{more}"
     return found, ""
 
-  def partial(self) -> pathlib.Path:
-    """An empty folder beside the cell's, to be filled and then given to `publish`."""
+  @contextlib.contextmanager
+  def partial(self) -> Iterator[pathlib.Path]:
+    """An empty folder beside the cell's, to be filled and then given to `publish`;
+    gone after an error or a signal, and cleared of what a kill has left."""
     folder = self.folder.with_name(f".{self.folder.name}.partial")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    return folder
+    try:
+      yield folder
+    finally:
+      shutil.rmtree(folder, ignore_errors=True)
 
   def publish(self, partial: pathlib.Path, results: Mapping[str, Any]) -> None:
     """The cell appears as a whole; an older one of it is gone before."""

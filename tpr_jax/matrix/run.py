@@ -215,26 +215,26 @@ class Matrix:
     report = model.caption_report(data)
     if not report.startswith("0 of"):
       _say(f"  {_name(todo)}: {report}")
-    partial = todo.cell.partial()
-    scores = entries.score(
-      todo.cell.name,
-      model.encode(data),
-      data,
-      entry=todo.column.entry,
-      how=self.settings.eval,
-      mesh=self._mesh,
-      folder=partial,
-      say=_say,
-    )
-    found = dict(
-      model=model.about(self._identities[todo.place]),
-      selection=f"{todo.place.place}: {model.found.detail or 'as it is'}",
-      msd_variant=self.settings.eval["msd_variant"],
-      captions=report,
-      evals={todo.cell.name: scores},
-      made=dict(model_eval.provenance(), seconds=time.time() - started),
-    )
-    todo.cell.publish(partial, found)
+    with todo.cell.partial() as partial:
+      scores = entries.score(
+        todo.cell.name,
+        model.encode(data),
+        data,
+        entry=todo.column.entry,
+        how=self.settings.eval,
+        mesh=self._mesh,
+        folder=partial,
+        say=_say,
+      )
+      found = dict(
+        model=model.about(self._identities[todo.place]),
+        selection=f"{todo.place.place}: {model.found.detail or 'as it is'}",
+        msd_variant=self.settings.eval["msd_variant"],
+        captions=report,
+        evals={todo.cell.name: scores},
+        made=dict(model_eval.provenance(), seconds=time.time() - started),
+      )
+      todo.cell.publish(partial, found)
     return found
 
   def _left(self, todo: Todo) -> str:

@@ -154,6 +154,7 @@ CFAM = "--config=configs/cfam.py"
     (["--mode=eval", "--model=x", "--run=y", CFAM, "--out=z"], ["takes no --run"]),
     (["--mode=eval", "--model=x", "--features=y"], ["takes no --model"]),
     (["--mode=report", "--model=x", CFAM], ["--model is for --mode=eval"]),
+    (["--mode=eval", "--run=x", "--out=y"], ["--out is for --mode=eval with --model"]),
   ],
 )
 def test_mistakes_on_the_command_line(tmp_path, arguments, parts):

@@ -193,6 +193,11 @@ def check_flags() -> None:
         f"--{name} is for --mode={where}{more}; a run's own fields are"
         " --config.eval.* and --config.evals.NAME.*"
       )
+  if mode == "eval" and given("out") and not features and not model:
+    raise configs.ConfigError(
+      "--out is for --mode=eval with --model or --features; a run's results are written"
+      " to its own folder"
+    )
   for what, here, names in (
     ("--features=FILE", features, ("config", "distributed", "run", "model")),
     ("--mode=compare", mode == "compare", ("config", "distributed")),

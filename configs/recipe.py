@@ -98,6 +98,10 @@ def recipe(name: str, arg: SimpleNamespace) -> ConfigDict:
   # Also score the tests at every validation; the best is shown beside the selected one.
   c.eval.legacy = False
   c.eval.save_features = False  # keep features/NAME.npz in the run folder
+  # Two-stage ranking (tpr_jax/two_stage.py). by: "" (off), "local", "matcher" or
+  # "local+matcher"; top: images of the shortlist; the shortlist is sorted by the second
+  # score + global_weight x global cosine.
+  c.eval.rerank = ConfigDict(dict(by="", top=100, global_weight=1.0))
   c.evals = ConfigDict(dict(test=common.evaluation("test")))
   return c
 

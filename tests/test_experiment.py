@@ -256,7 +256,7 @@ def test_the_best_checkpoint_is_evaluated_and_not_the_last(copy, monkeypatch, ca
   class Seen(Exception):
     pass
 
-  def encode(_, model, params, dataset):
+  def encode(_, model, params, dataset, stage):
     raise Seen(jax.device_get(params))
 
   monkeypatch.setattr(Experiment, "_evaluate", encode)

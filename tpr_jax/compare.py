@@ -51,7 +51,9 @@ def folders(
 ) -> Found:
   """Compares every evaluation that both folders have, and the groups in it.
 
-  Two folders with one evaluation each are compared whatever these are called.
+  Two folders with one evaluation each are compared whatever these are called. A folder
+  given twice has its re-ranked lists (A) compared with its first rankings (B), where it
+  has any.
 
   Returns:
     {"a", "b", "level", "resamples", "seed", "flips", "evals": {name: {"queries",
@@ -104,6 +106,9 @@ def _pairs(
   results: list[Mapping[str, Any]], places: tuple[pathlib.Path, pathlib.Path]
 ) -> tuple[dict[str, tuple[str, str]], list[str]]:
   """(name -> (entry of A, entry of B), remarks on what only one of them has)."""
+  same = places[0].resolve() == places[1].resolve()
+  if same and (stages := _stages(results[0])):
+    return stages, []
   names = [list(found["evals"]) for found in results]
   both = [name for name in names[0] if name in names[1]]
   if not both and len(names[0]) == len(names[1]) == 1:
@@ -121,6 +126,12 @@ def _pairs(
     if name not in both
   ]
   return {name: (name, name) for name in both}, remarks
+
+
+def _stages(results: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+  """name -> (entry of re-ranked lists, entry of their first ranking), of one folder."""
+  ends = {name: f"{name}{rankings.RERANKED}" for name in results["evals"]}
+  return {f"{b} / {a}": (b, a) for a, b in ends.items() if b in results["evals"]}
 
 
 def _check_same(name: str, a: Ranked, b: Ranked) -> list[str]:
@@ -203,7 +214,9 @@ def _part(
 ) -> Found:
   """{"queries", "identities", "scores"}; no interval and no p for one identity."""
   ids = a.identity[chosen]
-  one, other = (_values(ranked, chosen) for ranked in (a, b))
+  both = [_values(ranked, chosen) for ranked in (a, b)]
+  names = [name for name in both[0] if name in both[1]]
+  one, other = (np.stack([v[name] for name in names], axis=1) for v in both)
   means = zip(100 * one.mean(axis=0), 100 * other.mean(axis=0), strict=True)
   rows = [dict(a=float(x), b=float(y), difference=float(x - y)) for x, y in means]
   number = len(np.unique(ids))
@@ -213,13 +226,13 @@ def _part(
       row["difference"] = 100 * float(test.difference[i])
       row["low"], row["high"] = 100 * float(test.low[i]), 100 * float(test.high[i])
       row["p"], row["exact"] = float(test.p[i]), bool(test.exact[i])
-  scores = dict(zip(per_query.SCORES, rows, strict=True))
+  scores = dict(zip(names, rows, strict=True))
   return dict(queries=int(chosen.sum()), identities=number, scores=scores)
 
 
-def _values(ranked: Ranked, chosen: np.ndarray) -> np.ndarray:
+def _values(ranked: Ranked, chosen: np.ndarray) -> dict[str, np.ndarray]:
   columns = per_query.values(ranked.first_rank, ranked.ap, ranked.inp, ranked.sd)
-  return np.stack([column[chosen] for column in columns.values()], axis=1)
+  return {name: column[chosen] for name, column in columns.items()}
 
 
 # --- what people read -------------------------------------------------------------
@@ -260,10 +273,17 @@ def notes(found: Found) -> list[str]:
     for group, part in (("", entry), *entry.get("groups", {}).items())
     if part["identities"] < 2
   ]
+  missing = [
+    f"{name}: no {score}: a list that was ordered again by a second score has none."
+    for name, entry in found["evals"].items()
+    for score in per_query.SCORES
+    if score not in entry["scores"]
+  ]
   return [
     f"A is {found['a']}, B is {found['b']}; differences in points of percent.",
     *sizes,
     *alone,
+    *missing,
     f"Intervals: bootstrap by identity, {found['resamples']:,} resamples, seed"
     f" {found['seed']}. p: two-sided sign-flip test by identity (exact, or"
     f" {found['flips']:,} random flips), not corrected for the number of comparisons."

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from tpr_jax import config as configs
-from tpr_jax import evaluate
+from tpr_jax import evaluate, rankings
 from tpr_jax.data import build as data_build
 from tpr_jax.data.record import Dataset
 
@@ -42,8 +42,10 @@ def score(
   mesh: Mesh,
   folder: pathlib.Path | None,
   say: Callable[[str], None] = print,
-) -> dict[str, Any]:
-  """Scores of `features` as results.json has them; writes rankings/NAME.npz.
+  top: int = evaluate.TOP,
+  again: Callable[..., evaluate.Evaluation] | None = None,
+) -> dict[str, dict[str, Any]]:
+  """{name: scores} of `features` as results.json has them; writes rankings/NAME.npz.
 
   With `save_features` also features/NAME.npz.
 
@@ -51,6 +53,9 @@ def score(
     entry: of `config.evals` (configs/common.evaluation).
     how: `config.eval`.
     folder: that the files go to; None: none are written.
+    top: images of each query that `again` is given.
+    again: what makes another ranking of the first one (two_stage.score): its scores
+      and its file are NAME.reranked.
 
   Raises:
     EvaluationError: as `evaluate.score`.
@@ -58,20 +63,23 @@ def score(
   """
   with configs.errors():
     intervals = evaluate.bootstrap(how)
+  common = dict(group_by=entry["group_by"], intervals=intervals, mesh=mesh)
   found = evaluate.score(
-    features,
-    data,
-    i2t=entry["i2t"],
-    group_by=entry["group_by"],
-    msd_variant=how["msd_variant"],
-    intervals=intervals,
-    mesh=mesh,
+    features, data, i2t=entry["i2t"], msd_variant=how["msd_variant"], top=top, **common
   )
+  scored = {name: found}
+  if again is not None:
+    scored[f"{name}{rankings.RERANKED}"] = again(found, say=say, **common)
   if folder is not None:
     (folder / "rankings").mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(folder / "rankings" / f"{name}.npz", **found.rankings)
+    for label, one in scored.items():
+      np.savez_compressed(folder / "rankings" / f"{label}.npz", **one.rankings)
     if how.get("save_features", False):
       path = folder / "features" / f"{name}.npz"
       evaluate.save(features, data, path, group_by=entry["group_by"])
       say(f"    features: {path}")
-  return {**found.scores, "note": entry["note"]}
+  notes = {k: [entry["note"], one.scores.get("note")] for k, one in scored.items()}
+  return {
+    label: {**one.scores, "note": "; ".join(filter(None, notes[label]))}
+    for label, one in scored.items()
+  }

@@ -19,13 +19,14 @@ from jax.sharding import Mesh
 from tpr_jax import feature_files, rankings
 from tpr_jax import groups as grouping
 from tpr_jax.core import sharding
-from tpr_jax.core.types import Params
+from tpr_jax.core.types import Outputs, Params
 from tpr_jax.data import pipeline
 from tpr_jax.data.record import Dataset
 from tpr_jax.data.tokenizer import Tokenizer
 from tpr_jax.data.transforms import Pipe
 from tpr_jax.metrics import streaming, uncertainty
 from tpr_jax.metrics.per_query import SCORES as SCORES
+from tpr_jax.second_stage import Kept, SecondStage
 
 TOP = 10  # images kept for each query, for the pictures of the report
 
@@ -44,6 +45,8 @@ class Features:
     text: float32 [m, D], all captions.
     text_record, text_caption: int32 [m], which caption of which record.
     broken: name of image -> why it could not be read.
+    image_kept, text_kept: name -> [n, ...], [m, ...], what a second stage scores pairs
+      by (second_stage.py); empty without one.
   """
 
   image: np.ndarray
@@ -52,6 +55,8 @@ class Features:
   text_record: np.ndarray
   text_caption: np.ndarray
   broken: Mapping[str, str]
+  image_kept: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  text_kept: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 class Encoder:
@@ -67,14 +72,17 @@ class Encoder:
     self._shards = sharding.batch_shards(mesh)
     whole = sharding.replicated(mesh)
 
-    def tower(method: str, key: str) -> Callable[[Params, jax.Array], jax.Array]:
-      return jax.jit(
-        lambda params, x: model.apply({"params": params}, x, method=method)[key],
-        out_shardings=whole,
-      )
+    def tower(side: str) -> Callable[..., tuple[jax.Array, Outputs]]:
+      def run(params: Params, x: jax.Array, stage: SecondStage | None):
+        def rows(module, x):
+          out = getattr(module, f"encode_{side}")(x)
+          return out[side], getattr(stage, side)(module, out) if stage else {}
 
-    self._image = tower("encode_image", "image")
-    self._text = tower("encode_text", "text")
+        return model.apply({"params": params}, x, method=rows)
+
+      return jax.jit(run, static_argnums=2, out_shardings=whole)
+
+    self._image, self._text = tower("image"), tower("text")
 
   def _rows(self, batch: np.ndarray) -> jax.Array:
     count, index = jax.process_count(), jax.process_index()
@@ -92,8 +100,9 @@ class Encoder:
     length: int,
     batch: int,
     threads: int,
+    stage: SecondStage | None = None,
   ) -> Features:
-    """Encodes all images and captions of `dataset`.
+    """Encodes all images and captions of `dataset`, with what `stage` needs of them.
 
     Raises:
       EvaluationError: the batch cannot be split over the devices, or nothing is left
@@ -105,12 +114,19 @@ class Encoder:
       )
     images, valid = [], []
     stream = pipeline.image_batches(dataset, pipe=pipe, batch=batch, threads=threads)
+    image_kept = Kept(len(stream))
     for rows in stream:
-      images.append(self._image(params, self._rows(rows["image"])))
+      image, kept = self._image(params, self._rows(rows["image"]), stage)
+      images.append(image)
+      image_kept.add(kept)
       valid.append(rows["valid"])
     texts, record, caption, real = [], [], [], []
-    for rows in pipeline.text_batches(dataset, tokenizer, length=length, batch=batch):
-      texts.append(self._text(params, self._rows(rows["text"])))
+    captions = pipeline.text_batches(dataset, tokenizer, length=length, batch=batch)
+    text_kept = Kept(len(captions))
+    for rows in captions:
+      text, kept = self._text(params, self._rows(rows["text"]), stage)
+      texts.append(text)
+      text_kept.add(kept)
       record.append(rows["record"])
       caption.append(rows["caption"])
       real.append(rows["valid"])
@@ -118,14 +134,16 @@ class Encoder:
       raise EvaluationError(
         f"{dataset.name}/{dataset.split}: no readable image or no caption to evaluate"
       )
-    seen, kept = np.concatenate(valid), np.concatenate(real)
+    seen, told = np.concatenate(valid), np.concatenate(real)
     return Features(
       image=np.concatenate(jax.device_get(images))[seen],
       image_record=np.flatnonzero(seen).astype(np.int32),
-      text=np.concatenate(jax.device_get(texts))[kept],
-      text_record=np.concatenate(record)[kept],
-      text_caption=np.concatenate(caption)[kept],
+      text=np.concatenate(jax.device_get(texts))[told],
+      text_record=np.concatenate(record)[told],
+      text_caption=np.concatenate(caption)[told],
       broken=dict(stream.broken),
+      image_kept=image_kept.arrays(seen),
+      text_kept=text_kept.arrays(told),
     )
 
 
@@ -139,10 +157,12 @@ class Evaluation:
       {"level", "resamples", "seed", "identities", "scores": {"R1": [low, high], ...}},
       without scores where all queries are of one identity.
     rankings: arrays for `rankings/NAME.npz` (rankings.py).
+    result: the ranking itself, for a second stage.
   """
 
   scores: dict[str, Any]
   rankings: dict[str, np.ndarray]
+  result: streaming.Result
 
 
 @contextlib.contextmanager
@@ -196,6 +216,8 @@ def score_arrays(
   i2t: bool = False,
   msd_variant: str = "paper",
   intervals: uncertainty.Bootstrap | None = None,
+  top: int = TOP,
+  result: streaming.Result | None = None,
   mesh: Mesh | None = None,
 ) -> Evaluation:
   """Scores features of any origin; the rest of a split's evaluation is `score`.
@@ -209,6 +231,8 @@ def score_arrays(
     i2t: also rank the texts for every image.
     msd_variant: "paper" or "released_script" (metrics/msd.py).
     intervals: how they are made; None: none.
+    top: best items that the `result` returned keeps for each query, `TOP` at least.
+    result: the ranking, where these features were ranked already (two_stage.py).
 
   Returns:
     An Evaluation whose scores have no "broken_images", and whose rankings have `top`
@@ -220,9 +244,10 @@ def score_arrays(
   """
   options = dict(msd_variant=msd_variant, mesh=mesh)
   with _errors(where):
-    result = streaming.evaluate(
-      query, gallery, query_ids, gallery_ids, top=TOP, **options
-    )
+    if result is None:
+      result = streaming.evaluate(
+        query, gallery, query_ids, gallery_ids, top=max(top, TOP), **options
+      )
     scores: dict[str, Any] = {"t2i": _summary(result, query_ids, intervals)}
     if i2t:
       other = streaming.evaluate(
@@ -236,8 +261,8 @@ def score_arrays(
         part = _summary(result.subset(mask), query_ids[mask], intervals)
         scores.setdefault("groups", {})[group] = part
   kept = {
-    "top": result.top.astype(np.int32),
-    "score": result.top_score.astype(np.float32),
+    "top": result.top[:, :TOP].astype(np.int32),
+    "score": result.top_score[:, :TOP].astype(np.float32),
     "first_rank": result.first_rank.astype(np.int32),
     **{name: getattr(result, name).astype(np.float32) for name in ("ap", "inp", "sd")},
     "identity": query_ids,
@@ -246,7 +271,7 @@ def score_arrays(
   if groups:
     columns = [[name or "" for name in names] for names in groups.values()]
     kept["group"] = np.array(columns).T
-  return Evaluation(scores, kept)
+  return Evaluation(scores, kept, result)
 
 
 def groups_of(
@@ -287,6 +312,8 @@ def score(
   group_by: str = "",
   msd_variant: str = "paper",
   intervals: uncertainty.Bootstrap | None = None,
+  top: int = TOP,
+  result: streaming.Result | None = None,
   mesh: Mesh | None = None,
 ) -> Evaluation:
   """Ranks the gallery for every query and reduces to the field's numbers.
@@ -295,7 +322,7 @@ def score(
     i2t: also rank the captions for every image.
     group_by: keys, after commas, by which the queries are also reported apart
       (groups.py).
-    msd_variant, intervals: as in `score_arrays`.
+    msd_variant, intervals, top, result: as in `score_arrays`.
 
   Raises:
     EvaluationError: no query (of a group) has a match, queries that cannot be grouped
@@ -312,18 +339,20 @@ def score(
     i2t=i2t,
     msd_variant=msd_variant,
     intervals=intervals,
+    top=top,
+    result=result,
     mesh=mesh,
   )
-  top = found.rankings["top"]
+  best = found.rankings["top"]
   records = {
     "query_record": features.text_record.astype(np.int32),
     "query_caption": features.text_caption.astype(np.int32),
-    "top": np.where(top >= 0, features.image_record[top], -1).astype(np.int32),
+    "top": np.where(best >= 0, features.image_record[best], -1).astype(np.int32),
     "query_digest": rankings.digests(texts(features, dataset)),
     "gallery_digest": rankings.digests(image_names(features, dataset)),
   }
   scores = {**found.scores, "broken_images": len(features.broken)}
-  return Evaluation(scores, {**found.rankings, **records})
+  return Evaluation(scores, {**found.rankings, **records}, found.result)
 
 
 def save(

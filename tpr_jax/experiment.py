@@ -13,7 +13,15 @@ from ml_collections import ConfigDict
 
 from tpr_jax import checkpoints as ckpt
 from tpr_jax import config as configs
-from tpr_jax import entries, evaluate, objectives, run_log, run_weights
+from tpr_jax import (
+  entries,
+  evaluate,
+  objectives,
+  rankings,
+  run_log,
+  run_weights,
+  two_stage,
+)
 from tpr_jax.core import sharding
 from tpr_jax.core.times import duration
 from tpr_jax.core.types import Params
@@ -95,7 +103,9 @@ class Experiment:
     text = jnp.full((2, self.config.text.length), self.tokenizer.end_id, jnp.int32)
     return lambda key: model.init(key, image, text)["params"]
 
-  def _evaluate(self, model: Any, params: Any, dataset: Dataset) -> evaluate.Features:
+  def _evaluate(
+    self, model: Any, params: Any, dataset: Dataset, stage: Any = None
+  ) -> evaluate.Features:
     if self._encoder is None:
       self._encoder = evaluate.Encoder(model, self.mesh)
     data = self.config.data
@@ -107,6 +117,7 @@ class Experiment:
       length=self.config.text.length,
       batch=self.config.eval.batch,
       threads=data.threads,
+      stage=stage,
     )
 
   def validate(self, model: Any, params: Any, dataset: Dataset) -> Mapping[str, float]:
@@ -125,6 +136,7 @@ class Experiment:
     saved = ckpt.Checkpoints(self.folder / "checkpoints", read_only=True)
     step, selection = run_weights.selected(saved, self.config.train.select)
     with configs.errors():
+      self.reranking()  # before anything is encoded
       model = self.model(run["num_classes"])
     shapes = jax.eval_shape(self.init_fn(model), jax.random.key(0))
     params_sh = sharding.state_shardings(shapes, self.mesh, self.config.shardings)
@@ -137,7 +149,8 @@ class Experiment:
     for name in self.config.evals:
       datasets[name] = self.eval_data(name)
       found = self._evaluate_entry(name, datasets[name], model, params)
-      results["evals"][name] = {**found, **legacy.get(name, {})}
+      found[name] |= legacy.get(name, {})
+      results["evals"] |= found
     run["seconds"]["evaluate"] = time.time() - started
     run["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     if not self.active:
@@ -150,20 +163,43 @@ class Experiment:
   def _evaluate_entry(
     self, name: str, dataset: Dataset, model: Any, params: Any
   ) -> dict[str, Any]:
-    """Its scores; writes rankings/NAME.npz, and features/NAME.npz where asked to."""
-    length = self.config.text.length
+    """{name: scores}, also of the re-ranked lists where asked for (entries.score)."""
+    config = self.config
+    with configs.errors():
+      second = self.reranking()
+    length = config.text.length
     self.say(f"  {name}: {pipeline.caption_report(dataset, self.tokenizer, length)}")
-    features = self._evaluate(model, params, dataset)
+    if second:
+      size = tuple(config.model.image_size)
+      self.say(f"    {two_stage.memory(second, model, params, dataset, size, length)}")
+    features = self._evaluate(model, params, dataset, second.stage if second else None)
+
+    def again(found: evaluate.Evaluation, **options: Any) -> evaluate.Evaluation:
+      return two_stage.score(
+        second, found, features, dataset, model, params, name=name, **options
+      )
+
     return entries.score(
       name,
       features,
       dataset,
-      entry=self.config.evals[name],
-      how=self.config.eval,
+      entry=config.evals[name],
+      how=config.eval,
       mesh=self.mesh,
       folder=self.folder if self.active else None,
       say=self.say,
+      top=second.top if second else evaluate.TOP,
+      again=again if second else None,
     )
+
+  def reranking(self) -> two_stage.Rerank | None:
+    """The second stage of evaluation, where the config asks for one.
+
+    Raises:
+      ValueError: it cannot be had.
+    """
+    config = self.config
+    return two_stage.settings(config.eval, config.losses, config.objective)
 
   def _legacy(self) -> dict[str, Any]:
     """Entry -> {"legacy": its best scores on test}; {} where it is not asked for."""
@@ -182,7 +218,8 @@ class Experiment:
     if datasets is None:
       datasets = {name: self.eval_data(name) for name in self.config.evals}
     started = time.time()
-    page = report.write(self.folder, datasets)
+    again = {f"{name}{rankings.RERANKED}": data for name, data in datasets.items()}
+    page = report.write(self.folder, {**datasets, **again})
     self.say(f"\nReport: {page} ({duration(time.time() - started)} to draw)")
 
   def say(self, text: str) -> None:

@@ -31,7 +31,9 @@ from tpr_jax.weights_id import WeightsId
 # Fields of a run's config that mean something here, if they are given by hand.
 _MODEL_FIELDS = ("model.activation", "model.image_size", "model.dtype")
 _TEXT_FIELDS = ("text.tokenizer", "text.length")
-_USED = re.compile(r"(evals|eval|mesh|data\.options)(\.|$)|data\.(name|root|threads)$")
+_USED = re.compile(
+  r"(evals|eval(?!\.(rerank|legacy))|mesh|data\.options)(\.|$)|data\.(name|root|threads)$"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,7 +223,7 @@ def run(
   for name, dataset in datasets.items():
     begun = time.time()
     print(f"  {name}: {model.caption_report(dataset)}", flush=True)
-    results["evals"][name] = entries.score(
+    results["evals"] |= entries.score(
       name,
       model.encode(dataset),
       dataset,

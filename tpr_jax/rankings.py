@@ -7,6 +7,8 @@ the texts), `gallery_identity` [G] and `gallery_digest` uint64 [G] (of the image
 tell whether two evaluations asked the same; digests are left out where the texts or
 names are not known. `group` [Q, N], strings, is there where queries were grouped, in N
 ways; older files have [Q].
+A ranking whose first places were put into another order (two_stage.py) is in a file of
+its own, NAME.reranked.npz; its `sd` is NaN, and its `score` the one that decided.
 `query_record`, `query_caption`, `top` [Q, K] and `score` [Q, K] are for the pictures
 of the report (tpr_jax/report/files.py).
 """
@@ -19,6 +21,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+RERANKED = ".reranked"  # ends the name of what a second stage made of an evaluation
 _PER_QUERY = ("first_rank", "ap", "inp", "sd", "identity")
 _OPTIONAL = ("query_digest", "gallery_digest", "group")
 

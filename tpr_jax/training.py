@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from tpr_jax import checkpoints as ckpt
 from tpr_jax import config as configs
-from tpr_jax import evaluate, gradients, objectives, optim, run_folder, train
+from tpr_jax import evaluate, gradients, objectives, optim, run_folder, train, two_stage
 from tpr_jax.ahead import CompiledAhead
 from tpr_jax.core import sharding, tree
 from tpr_jax.core.types import Params, TrainState
@@ -264,6 +264,7 @@ def _check(config: Any, shards: int) -> None:
         " (height, width): change one of them"
       )
   evaluate.bootstrap(config.eval)
+  two_stage.settings(config.eval, config.losses, config.objective)
   for name, value, known in (
     ("train.select", config.train.select, evaluate.SCORES),
     ("eval.msd_variant", config.eval.msd_variant, msd.VARIANTS),

@@ -30,6 +30,17 @@ def test_a_row_wins_over_the_base(place):
   assert made.runs[0].config["optim"]["lr"] == 1e-3
 
 
+def test_the_second_stage_is_a_column_where_every_row_has_one(place):
+  scores = ("test/R1", "test.reranked/R1")
+  made = place.plan(scores=scores, base=("eval.rerank.by=local",))
+  assert all(run.config["eval"]["rerank"]["by"] == "local" for run in made.runs)
+  with pytest.raises(configs.ConfigError, match=r"no 'test\.reranked'"):
+    place.plan(
+      scores=scores,
+      rows=[("A", CFAM, ("eval.rerank.by=local",)), ("B", CFAM, ())],
+    )
+
+
 def row(*overrides, value=CFAM):
   return dict(rows=[("A", CFAM, ()), ("last row", value, overrides)])
 
@@ -55,6 +66,11 @@ def row(*overrides, value=CFAM):
     (dict(rows=[("++", CFAM, ())], baseline=""), ["'++'", "letters"]),
     (dict(scores=("tets/R1",)), ["'tets/R1'", "test, test_coarse"]),
     (dict(scores=("test/R2",)), ["'test/R2'", "R1, R5"]),
+    (dict(scores=("test.reranked/R1",)), ["'test.reranked/R1'", "test, test_coarse"]),
+    (
+      dict(scores=("test.reranked/mSD",), base=("eval.rerank.by=local",)),
+      ["'test.reranked/mSD'", "no mSD"],
+    ),
     (dict(scores=()), ["scores"]),
     (dict(baseline="C"), ["'C'", "A, B"]),
     (dict(seeds=()), ["seeds"]),

@@ -231,7 +231,7 @@ class Matrix:
         selection=f"{todo.place.place}: {model.found.detail or 'as it is'}",
         msd_variant=self.settings.eval["msd_variant"],
         captions=report,
-        evals={todo.cell.name: scores},
+        evals=scores,
         made=dict(model_eval.provenance(), seconds=time.time() - started),
       )
       todo.cell.publish(partial, found)

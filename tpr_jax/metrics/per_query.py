@@ -13,6 +13,9 @@ SCORES = (*(f"R{k}" for k in RANKS), "mAP", "mINP", "mSD")  # higher is better
 def values(first_rank, ap, inp, sd) -> dict[str, np.ndarray]:
   """Score -> float64 [Q] in [0, 1], the values whose mean is the score.
 
+  A score that no query with a match has is left out: mSD, where a ranking has been put
+  into another order (metrics/rerank.py).
+
   Args:
     first_rank: int [Q], 1-based rank of the first match; 0 without a match, which
       hits at no k.
@@ -20,7 +23,10 @@ def values(first_rank, ap, inp, sd) -> dict[str, np.ndarray]:
   """
   rank = np.asarray(first_rank)
   columns = [(rank > 0) & (rank <= k) for k in RANKS] + [ap, inp, sd]
-  return {
+  found = {
     name: np.asarray(value, np.float64)
     for name, value in zip(SCORES, columns, strict=True)
   }
+  real = rank > 0
+  undefined = lambda value: real.any() and np.isnan(value[real]).all()
+  return {name: value for name, value in found.items() if not undefined(value)}

@@ -10,6 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from tpr_jax import config as configs
+from tpr_jax import rankings
 from tpr_jax.report import tables
 
 FIELDS = ("name", "rows", "scores", "seeds", "base", "baseline", "jobs")
@@ -197,11 +198,16 @@ def _config_of_run(value: str, overrides: Sequence[str]) -> ConfigDict:
 
 def _check_scores(config: ConfigDict, scores: Sequence[str]) -> None:
   """Will a run of this config have these scores?"""
+  entries, again = list(config.evals), []
+  if config.get("eval", {}).get("rerank", {}).get("by"):
+    again = [f"{entry}{rankings.RERANKED}" for entry in entries]
   for name in scores:
     entry, _, metric = name.partition("/")
-    if entry not in config.evals:
-      known = ", ".join(config.evals)
+    if entry not in entries + again:
+      known = ", ".join(entries + again)
       raise configs.ConfigError(f"score {name!r}: evals has {known}, no {entry!r}")
+    if entry in again and metric == "mSD":
+      raise configs.ConfigError(f"score {name!r}: a re-ranked list has no mSD")
     if metric not in tables.METRICS:
       raise configs.ConfigError(
         f"score {name!r}: expected EVAL/METRIC with one of {', '.join(tables.METRICS)}"

@@ -1,0 +1,115 @@
+"""What can score a pair of text and image again after the global ranking.
+
+A `SecondStage` says what it keeps of every image and of every text while they are
+encoded, and how it scores pairs of what was kept. The ranking that uses it is
+two_stage.py. Another scorer, a cross-encoder over the tokens for example, is another
+entry of `STAGES` and a method of the model; nothing else knows what is kept.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from tpr_jax.core.numerics import part_similarity
+from tpr_jax.core.types import Outputs
+
+Rows = Mapping[str, jax.Array]  # name -> [n, ...], the same n for all
+
+
+@dataclasses.dataclass(frozen=True)
+class SecondStage:
+  """How pairs are scored again. Functions get the model bound to its parameters.
+
+  Attributes:
+    heads: of the model (models/build.HEADS), without which there is no score.
+    trained_by: the losses of which one must be active for those heads to be there.
+    image, text: (model, outputs of `encode_image` or `encode_text`) -> rows to keep.
+    pairs: (model, image rows [P], text rows [P]) -> float32 [P], higher is better; a
+      pair's score must not depend on the other pairs.
+    block: pairs that one device scores at a time.
+  """
+
+  heads: tuple[str, ...]
+  trained_by: tuple[str, ...]
+  image: Callable[[Any, Outputs], Rows]
+  text: Callable[[Any, Outputs], Rows]
+  pairs: Callable[[Any, Rows, Rows], jax.Array]
+  block: int = 1024
+
+
+def _image_parts(model: Any, out: Outputs) -> Rows:
+  return dict(parts=model.parts(out["image_tokens"]))
+
+
+def _text_parts(model: Any, out: Outputs) -> Rows:
+  return dict(parts=model.parts(out["text_tokens"], out["text_mask"]))
+
+
+def _local(model: Any, image: Rows, text: Rows) -> jax.Array:
+  """Mean over k of the cosine of part k with part k, in [-1, 1]."""
+  del model
+  one = lambda a, b: part_similarity(a[None], b[None])[0, 0]
+  return jax.vmap(one)(text["parts"], image["parts"])
+
+
+def _matcher(model: Any, image: Rows, text: Rows) -> jax.Array:
+  """The matcher's probability of "one person", in [0, 1]."""
+  return jax.nn.sigmoid(model.match(image["parts"], text["parts"]))
+
+
+def _both(model: Any, image: Rows, text: Rows) -> jax.Array:
+  """Their sum."""
+  return _local(model, image, text) + _matcher(model, image, text)
+
+
+_PARTS = dict(image=_image_parts, text=_text_parts)
+_MATCHER = dict(_PARTS, heads=("parts", "matcher"), trained_by=("matching",))
+STAGES = {
+  "local": SecondStage(
+    heads=("parts",), trained_by=("sdm_local", "matching"), pairs=_local, **_PARTS
+  ),
+  "matcher": SecondStage(pairs=_matcher, **_MATCHER),
+  "local+matcher": SecondStage(pairs=_both, **_MATCHER),
+}
+
+
+class Kept:
+  """Rows kept of a stream of batches, on the host, without a second copy of them.
+
+  Args:
+    batches: how many will come.
+  """
+
+  def __init__(self, batches: int):
+    self._batches, self._seen = batches, 0
+    self._arrays: dict[str, np.ndarray] = {}
+    self._pending: list[Rows] = []
+
+  def add(self, rows: Rows) -> None:
+    """Takes over a batch; it leaves the device while the next ones are computed."""
+    if rows:
+      self._pending.append(rows)
+    if len(self._pending) > 2:
+      self._store()
+
+  def arrays(self, valid: np.ndarray) -> dict[str, np.ndarray]:
+    """Name -> the rows where `valid` (bool, of all rows that came)."""
+    while self._pending:
+      self._store()
+    count = int(valid.sum())
+    if valid[:count].all():  # no copy, where only padding is left out
+      return {name: array[:count] for name, array in self._arrays.items()}
+    return {name: array[valid] for name, array in self._arrays.items()}
+
+  def _store(self) -> None:
+    rows = jax.device_get(self._pending.pop(0))
+    for name, value in rows.items():
+      if name not in self._arrays:
+        shape = (self._batches * len(value), *value.shape[1:])
+        self._arrays[name] = np.empty(shape, value.dtype)
+      at = self._seen * len(value)
+      self._arrays[name][at : at + len(value)] = value
+    self._seen += 1

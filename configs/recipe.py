@@ -102,6 +102,8 @@ def recipe(name: str, arg: SimpleNamespace) -> ConfigDict:
   # "local+matcher"; top: images of the shortlist; the shortlist is sorted by the second
   # score + global_weight x global cosine.
   c.eval.rerank = ConfigDict(dict(by="", top=100, global_weight=1.0))
+  # Queries whose words and patches are weighed (tpr_jax/saliency.py).
+  c.eval.saliency = 4
   c.evals = ConfigDict(dict(test=common.evaluation("test")))
   return c
 

@@ -97,6 +97,28 @@ def test_eight_devices_give_the_same_features(model, encoder):
   np.testing.assert_allclose(one.text, spread.text, atol=1e-6)
 
 
+@pytest.mark.parametrize("devices", [1, 8])
+def test_arrays_are_encoded_like_the_dataset_with_nothing_compiled_anew(model, devices):
+  mesh = MESH if devices == 1 else sharding.make_mesh(dict(data=8))
+  encoder, data = Encoder(model[0], mesh), dataset(10)
+  found = encode(encoder, model[1], data)
+  compiled = encoder._image._cache_size(), encoder._text._cache_size()
+  pictures = [
+    PIPE(dict(image=data.load_image(r, None), caption="", record=r), None)["image"]
+    for r in data.records
+  ]
+  captions = [text for record in data.records for text in record.captions]
+  tokens = PEOPLE.encode(captions, tiny.LENGTH)[0]
+  images = encoder.images(model[1], np.stack(pictures), 8)
+  np.testing.assert_allclose(images, found.image, atol=1e-6)
+  np.testing.assert_allclose(encoder.texts(model[1], tokens, 8), found.text, atol=1e-6)
+  assert encoder.images(model[1], np.stack(pictures[:1]), 8).shape == (1, 16)
+  assert (encoder._image._cache_size(), encoder._text._cache_size()) == compiled
+  if devices == 8:
+    with pytest.raises(EvaluationError, match=r"eval.batch=12 .* 8 devices"):
+      encoder.texts(model[1], tokens, 12)
+
+
 def test_a_broken_picture_is_left_out_and_counted(model, encoder):
   data = dataset(10, broken=(0, 7))
   found = encode(encoder, model[1], data)

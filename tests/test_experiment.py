@@ -12,7 +12,7 @@ import pytest
 
 from tests import small_run
 from tpr_jax import config as configs
-from tpr_jax import feature_eval, training
+from tpr_jax import feature_eval, saliency, saliency_files, training
 from tpr_jax.checkpoints import CheckpointError
 from tpr_jax.core import tree
 from tpr_jax.data import build as data_build
@@ -29,6 +29,7 @@ FILES = {
   "report.html",
   "checkpoints",
   "rankings",
+  "saliency",
   "tensorboard",
 }
 
@@ -153,8 +154,13 @@ def test_the_ranking_files_agree_with_the_table(finished):
       query_digest="uint64",
       gallery_identity="int64",
       gallery_digest="uint64",
+      bins="float32",
+      matched="int64",
+      unmatched="int64",
+      unmatched_queries="int64",
+      mean_cosine="float64",
     )
-    assert set(ranking["group"].tolist()) == {"near twins", "others"}
+    assert set(ranking["group"][:, 0]) == {"near twins", "others"}
     rank1 = 100 * np.mean(ranking["first_rank"] == 1)
     assert results["evals"][name]["t2i"]["R1"] == pytest.approx(rank1)
 
@@ -222,6 +228,46 @@ def test_evaluating_again_gives_the_same_numbers(copy):
   for path in (folder / "rankings").iterdir():
     for key, value in np.load(path).items():
       np.testing.assert_array_equal(value, rankings[path.name][key])
+
+
+def test_a_few_queries_are_weighed_word_by_word(finished):
+  folder, config = finished[:2]
+  files = sorted((folder / "saliency").iterdir())
+  assert [path.name for path in files] == ["test.npz", "test_coarse.npz"]
+  for path in files:
+    ranking = np.load(folder / "rankings" / path.name)
+    data = Experiment(config, folder).eval_data(path.stem)
+    found = saliency_files.read(path)
+    assert found.size == (32, 16) and found.grid == (12, 6)
+    assert [one.query for one in found.queries] == saliency.choose(10, 4)
+    for one in found.queries:
+      assert one.image == ranking["top"][one.query, 0]
+      assert one.cosine == pytest.approx(ranking["score"][one.query, 0], abs=1e-4)
+      assert one.words == tuple(data.records[one.record].captions[0].split())
+      assert one.word.any() and one.patch.any() and np.isfinite(one.pairs).all()
+  page = (folder / "report.html").read_text(encoding="utf-8")
+  assert page.count("Words and patches that matter") == 2
+
+
+def test_no_weights_where_none_are_wanted_or_for_a_control(copy, monkeypatch):
+  folder, config = copy
+  monkeypatch.setattr(Experiment, "report", lambda self, datasets: None)  # slow
+  (folder / "saliency" / "test.npz").write_text("of another evaluation")
+  config = config.copy_and_resolve_references()
+  config.evals.test_coarse.note = "control: nothing"
+  config.eval.saliency = 1
+  Experiment(config.lock(), folder).evaluate()
+  (path,) = (folder / "saliency").iterdir()
+  assert path.name == "test.npz" and len(saliency_files.read(path).queries) == 1
+  with config.unlocked():
+    config.eval.saliency = 0
+    del config.evals["test_coarse"]
+  Experiment(config, folder).evaluate()
+  assert not list((folder / "saliency").iterdir())
+  with config.unlocked():
+    config.eval.saliency = -3
+  with pytest.raises(configs.ConfigError, match=r"eval\.saliency=-3: expected"):
+    Experiment(config, folder).evaluate()
 
 
 def test_kept_features_give_the_same_scores_without_the_run(copy):

@@ -2,7 +2,8 @@
 
 A and B are folders with `results.json` and `rankings/NAME.npz`: runs, or what
 `--mode=eval --features=FILE --out=DIR` wrote. The intervals and p values are those of
-metrics/uncertainty.py, by identity. Neither model nor features are needed, nor JAX.
+metrics/uncertainty.py, by identity. Neither model nor features are needed, nor JAX; the
+pictures of the page come from the dataset that a run's config names.
 """
 
 import pathlib
@@ -12,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from tpr_jax import config as configs
+from tpr_jax import eval_data, rankings
 from tpr_jax import groups as grouping
-from tpr_jax import rankings
+from tpr_jax.data.record import Dataset, DatasetError
 from tpr_jax.metrics import per_query, uncertainty
 from tpr_jax.rankings import Ranked
+from tpr_jax.report import comparison
 
 Found = dict[str, Any]
 
@@ -30,7 +33,7 @@ def run(
   out: pathlib.Path,
   bootstrap: uncertainty.Bootstrap,
 ) -> Found:
-  """Prints the table; writes `compare.json` and `compare.md` to `out`.
+  """Prints the table; writes compare.json, .md, .html and compare_NAME.png to `out`.
 
   Raises:
     CompareError: a folder without results, nothing in common, or queries, galleries
@@ -42,8 +45,41 @@ def run(
   out.mkdir(parents=True, exist_ok=True)
   configs.write_json(out / "compare.json", found)
   (out / "compare.md").write_text(markdown(found), encoding="utf-8")
-  print(f"\nWritten: {out / 'compare.json'} and {out / 'compare.md'}")
+  written = comparison.write(
+    out, _sides(a, b), _lines(found), notes(found), (found["a"], found["b"])
+  )
+  print(f"\nWritten: {out / 'compare.json'}, {out / 'compare.md'}")
+  print("Pictures: " + ", ".join(map(str, written)))
   return found
+
+
+def _sides(a: pathlib.Path, b: pathlib.Path) -> list[comparison.Sides]:
+  """Where the rankings of both are, and the data behind them."""
+  pairs, _ = _pairs([_results(folder) for folder in (a, b)], (a, b))
+  found = []
+  for name, entries in pairs.items():
+    places = list(zip((a, b), entries, strict=True))
+    paths = tuple(folder / "rankings" / f"{entry}.npz" for folder, entry in places)
+    found.append(comparison.Sides(name, paths, *_dataset(places)))
+  return found
+
+
+def _dataset(places: list[tuple[pathlib.Path, str]]) -> tuple[Dataset | None, str]:
+  """The dataset by the first config that gives one; else None, and why not."""
+  why = []
+  for folder, entry in places:
+    if not (folder / "config.json").is_file():
+      continue
+    try:
+      config = configs.load(folder / "config.json")
+      if entry in config.get("evals", {}):
+        return eval_data.dataset(config, entry), ""
+      why.append(f"{folder}/config.json has no evaluation {entry!r}")
+    except (DatasetError, configs.ConfigError) as error:
+      why.append(f"the data of {folder} are not at hand: {error}")
+  return None, "; ".join(why) or (
+    "neither folder is a run's, whose config would say where the images are"
+  )
 
 
 def folders(

@@ -1,4 +1,4 @@
-"""One entry of `config.evals`: the data it asks for, its scores, the files they leave.
+"""One entry of `config.evals`: its scores, and the files they leave.
 
 Shared by a run's evaluation, that of any model, and the cells of a matrix.
 """
@@ -9,26 +9,32 @@ from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from tpr_jax import config as configs
-from tpr_jax import evaluate, rankings
-from tpr_jax.data import build as data_build
+from tpr_jax import evaluate, rankings, saliency, saliency_files
+from tpr_jax.core.types import Params
+from tpr_jax.data import examples
 from tpr_jax.data.record import Dataset
+from tpr_jax.data.tokenizer import Tokenizer
+from tpr_jax.data.transforms import Pipe
 
 
-def dataset(config: ConfigDict, name: str) -> Dataset:
-  """The dataset of one entry of `config.evals`.
-
-  Raises:
-    DatasetError: it is not there, or cannot be used.
-  """
-  entry, data = config.evals[name], config.data
-  options = entry.options.to_dict()
-  if not entry.name or entry.name == data.name:
-    options = {**data.options.to_dict(), **options}
-  return data_build.dataset(
-    entry.name or data.name, entry.root or data.root, entry.split, options
+def towers(
+  encoder: evaluate.Encoder,
+  params: Params,
+  data: Dataset,
+  *,
+  tokenizer: Tokenizer,
+  pipe: Pipe,
+  length: int,
+  batch: int,
+) -> saliency.Towers:
+  """The towers of an evaluation, as its saliency takes them: compiled already."""
+  tokens = lambda texts: tokenizer.encode(texts, length)[0]
+  return saliency.Towers(
+    picture=lambda at: examples.load_picture(data, at, pipe, pipe.size, None),
+    images=lambda images: encoder.images(params, images, batch),
+    texts=lambda texts: encoder.texts(params, tokens(texts), batch),
   )
 
 
@@ -44,10 +50,11 @@ def score(
   say: Callable[[str], None] = print,
   top: int = evaluate.TOP,
   again: Callable[..., evaluate.Evaluation] | None = None,
+  towers: saliency.Towers | None = None,
 ) -> dict[str, dict[str, Any]]:
   """{name: scores} of `features` as results.json has them; writes rankings/NAME.npz.
 
-  With `save_features` also features/NAME.npz.
+  With `save_features` also features/NAME.npz, and with `towers` saliency/NAME.npz.
 
   Args:
     entry: of `config.evals` (configs/common.evaluation).
@@ -70,6 +77,7 @@ def score(
   scored = {name: found}
   if again is not None:
     scored[f"{name}{rankings.RERANKED}"] = again(found, say=say, **common)
+  explained = _explained(found, data, entry, how, towers)
   if folder is not None:
     (folder / "rankings").mkdir(parents=True, exist_ok=True)
     for label, one in scored.items():
@@ -78,8 +86,28 @@ def score(
       path = folder / "features" / f"{name}.npz"
       evaluate.save(features, data, path, group_by=entry["group_by"])
       say(f"    features: {path}")
+    path = folder / "saliency" / f"{name}.npz"
+    path.unlink(missing_ok=True)  # of an earlier evaluation
+    if explained is not None:
+      saliency_files.write(path, explained)
   notes = {k: [entry["note"], one.scores.get("note")] for k, one in scored.items()}
   return {
     label: {**one.scores, "note": "; ".join(filter(None, notes[label]))}
     for label, one in scored.items()
   }
+
+
+def _explained(
+  found: evaluate.Evaluation,
+  data: Dataset,
+  entry: Mapping[str, Any],
+  how: Mapping[str, Any],
+  towers: saliency.Towers | None,
+) -> saliency_files.Saliency | None:
+  """What words and patches of a few queries weigh; nothing is learnt from a control."""
+  with configs.errors():
+    total = len(found.rankings["query_record"])
+    chosen = saliency.choose(total, how.get("saliency", saliency.QUERIES))
+  if towers is None or not chosen or entry["note"].startswith("control"):
+    return None
+  return saliency.of_queries(chosen, found.rankings, data, towers)

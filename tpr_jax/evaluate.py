@@ -24,7 +24,7 @@ from tpr_jax.data import pipeline
 from tpr_jax.data.record import Dataset
 from tpr_jax.data.tokenizer import Tokenizer
 from tpr_jax.data.transforms import Pipe
-from tpr_jax.metrics import streaming, uncertainty
+from tpr_jax.metrics import distributions, streaming, uncertainty
 from tpr_jax.metrics.per_query import SCORES as SCORES
 from tpr_jax.second_stage import Kept, SecondStage
 
@@ -90,6 +90,33 @@ class Encoder:
     rows = batch[index * size : (index + 1) * size]
     return jax.make_array_from_process_local_data(self._batch_sh, rows)
 
+  def images(self, params: Params, images: np.ndarray, batch: int) -> np.ndarray:
+    """[n, H, W, 3] as the pipe leaves them -> float32 [n, D] unit rows, n >= 1.
+
+    With the `batch` of a call on a dataset, nothing is compiled anew.
+    """
+    return self._arrays(self._image, params, images, batch)
+
+  def texts(self, params: Params, tokens: np.ndarray, batch: int) -> np.ndarray:
+    """int32 [n, L] -> float32 [n, D] unit rows, n >= 1; `batch` as in `images`."""
+    return self._arrays(self._text, params, tokens, batch)
+
+  def _arrays(self, tower, params, arrays, batch):
+    self._check_batch(batch)
+    found = []
+    for at in range(0, len(arrays), batch):
+      part = arrays[at : at + batch]
+      whole = np.concatenate([part, np.repeat(part[:1], batch - len(part), axis=0)])
+      rows, _ = tower(params, self._rows(whole), None)
+      found.append(rows[: len(part)])
+    return np.concatenate(jax.device_get(found))
+
+  def _check_batch(self, batch: int) -> None:
+    if batch % self._shards:
+      raise EvaluationError(
+        f"eval.batch={batch} cannot be split evenly over {self._shards} devices"
+      )
+
   def __call__(
     self,
     params: Params,
@@ -108,10 +135,7 @@ class Encoder:
       EvaluationError: the batch cannot be split over the devices, or nothing is left
         to encode.
     """
-    if batch % self._shards:
-      raise EvaluationError(
-        f"eval.batch={batch} cannot be split evenly over {self._shards} devices"
-      )
+    self._check_batch(batch)
     images, valid = [], []
     stream = pipeline.image_batches(dataset, pipe=pipe, batch=batch, threads=threads)
     image_kept = Kept(len(stream))
@@ -236,7 +260,8 @@ def score_arrays(
 
   Returns:
     An Evaluation whose scores have no "broken_images", and whose rankings have `top`
-    as rows of the gallery, and no digests.
+    as rows of the gallery, and no digests; without `result` they do have the
+    histograms of metrics/distributions.py.
 
   Raises:
     EvaluationError: no query (of a group) has a match, arrays that don't fit, or a
@@ -244,11 +269,10 @@ def score_arrays(
   """
   options = dict(msd_variant=msd_variant, mesh=mesh)
   with _errors(where):
-    if result is None:
-      result = streaming.evaluate(
-        query, gallery, query_ids, gallery_ids, top=max(top, TOP), **options
-      )
-    scores: dict[str, Any] = {"t2i": _summary(result, query_ids, intervals)}
+    ranked = result or streaming.evaluate(
+      query, gallery, query_ids, gallery_ids, top=max(top, TOP), **options
+    )
+    scores: dict[str, Any] = {"t2i": _summary(ranked, query_ids, intervals)}
     if i2t:
       other = streaming.evaluate(
         gallery, query, gallery_ids, query_ids, top=1, **options
@@ -258,9 +282,23 @@ def score_arrays(
     for group in grouping.ordered(names):
       with _errors(f"{where}, {group}"):
         mask = np.array([name == group for name in names])
-        part = _summary(result.subset(mask), query_ids[mask], intervals)
+        part = _summary(ranked.subset(mask), query_ids[mask], intervals)
         scores.setdefault("groups", {})[group] = part
-  kept = {
+  kept = _kept(ranked, query_ids, gallery_ids)
+  if groups:
+    columns = [[name or "" for name in names] for names in groups.values()]
+    kept["group"] = np.array(columns).T
+  if result is None:  # the cosines of a list that was ordered again are known already
+    spread = distributions.count(query, gallery, query_ids, gallery_ids)
+    kept |= spread.arrays()
+  return Evaluation(scores, kept, ranked)
+
+
+def _kept(
+  result: streaming.Result, query_ids: np.ndarray, gallery_ids: np.ndarray
+) -> dict[str, np.ndarray]:
+  """What `rankings/NAME.npz` holds of every query and gallery item."""
+  return {
     "top": result.top[:, :TOP].astype(np.int32),
     "score": result.top_score[:, :TOP].astype(np.float32),
     "first_rank": result.first_rank.astype(np.int32),
@@ -268,10 +306,6 @@ def score_arrays(
     "identity": query_ids,
     "gallery_identity": gallery_ids,
   }
-  if groups:
-    columns = [[name or "" for name in names] for names in groups.values()]
-    kept["group"] = np.array(columns).T
-  return Evaluation(scores, kept, result)
 
 
 def groups_of(

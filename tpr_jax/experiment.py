@@ -15,6 +15,7 @@ from tpr_jax import checkpoints as ckpt
 from tpr_jax import config as configs
 from tpr_jax import (
   entries,
+  eval_data,
   evaluate,
   objectives,
   rankings,
@@ -76,7 +77,7 @@ class Experiment:
 
   def eval_data(self, name: str) -> Dataset:
     """The dataset of one entry of `config.evals`."""
-    return entries.dataset(self.config, name)
+    return eval_data.dataset(self.config, name)
 
   # --- model --------------------------------------------------------------------
 
@@ -103,13 +104,16 @@ class Experiment:
     text = jnp.full((2, self.config.text.length), self.tokenizer.end_id, jnp.int32)
     return lambda key: model.init(key, image, text)["params"]
 
+  def _towers(self, model: Any) -> evaluate.Encoder:
+    if self._encoder is None:
+      self._encoder = evaluate.Encoder(model, self.mesh)
+    return self._encoder
+
   def _evaluate(
     self, model: Any, params: Any, dataset: Dataset, stage: Any = None
   ) -> evaluate.Features:
-    if self._encoder is None:
-      self._encoder = evaluate.Encoder(model, self.mesh)
     data = self.config.data
-    return self._encoder(
+    return self._towers(model)(
       params,
       dataset,
       tokenizer=self.tokenizer,
@@ -190,6 +194,15 @@ class Experiment:
       say=self.say,
       top=second.top if second else evaluate.TOP,
       again=again if second else None,
+      towers=entries.towers(
+        self._towers(model),
+        params,
+        dataset,
+        tokenizer=self.tokenizer,
+        pipe=transforms.build(config.data.eval_image),
+        length=length,
+        batch=config.eval.batch,
+      ),
     )
 
   def reranking(self) -> two_stage.Rerank | None:

@@ -10,7 +10,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -18,7 +18,15 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from tpr_jax import config as configs
-from tpr_jax import entries, evaluate, loading, run_folder, weights_id
+from tpr_jax import (
+  entries,
+  eval_data,
+  evaluate,
+  loading,
+  run_folder,
+  saliency,
+  weights_id,
+)
 from tpr_jax.convert.source import ConvertError
 from tpr_jax.core import sharding, tree
 from tpr_jax.core.times import duration
@@ -109,8 +117,7 @@ class Model:
     Raises:
       EvaluationError: as `evaluate.Encoder`.
     """
-    precision = "highest" if self.found.fields["dtype"] == "float32" else None
-    with jax.default_matmul_precision(precision):
+    with self._precision():
       return self._encoder(
         self._params,
         dataset,
@@ -120,6 +127,34 @@ class Model:
         batch=self._batch,
         threads=self._threads,
       )
+
+  def towers(self, dataset: Dataset) -> saliency.Towers:
+    """As `entries.score` takes them; of `encode`'s precision."""
+    found = self.found
+    plain = entries.towers(
+      self._encoder,
+      self._params,
+      dataset,
+      tokenizer=found.tokenizer,
+      pipe=self._pipe,
+      length=found.text_length,
+      batch=self._batch,
+    )
+
+    def precise(tower: Callable[[Any], Any]) -> Callable[[Any], Any]:
+      def encode(items: Any) -> Any:
+        with self._precision():
+          return tower(items)
+
+      return encode
+
+    return dataclasses.replace(
+      plain, images=precise(plain.images), texts=precise(plain.texts)
+    )
+
+  def _precision(self) -> Any:
+    full = self.found.fields["dtype"] == "float32"
+    return jax.default_matmul_precision("highest" if full else None)
 
   def about(self, identity: WeightsId) -> dict[str, Any]:
     """Plain JSON values: which weights, and how pictures and texts are read."""
@@ -198,14 +233,14 @@ def run(
 
   Raises:
     ConfigError: `out` is a run's folder, or an override that would do nothing.
-    Others: as `loading.load`, `entries.dataset` and `entries.score`.
+    Others: as `loading.load`, `eval_data.dataset` and `entries.score`.
   """
   started = time.time()
   check_free(out)
   how = options(config, given)
   with configs.errors():
     mesh = sharding.make_mesh(config.mesh)
-  datasets = {name: entries.dataset(config, name) for name in config.evals}
+  datasets = {name: eval_data.dataset(config, name) for name in config.evals}
   identity = weights_id.of(place)
   model = Model(
     how.load(place), mesh, batch=config.eval.batch, threads=config.data.threads
@@ -231,6 +266,7 @@ def run(
       how=config.eval,
       mesh=mesh,
       folder=out,
+      towers=model.towers(dataset),
     )
     print(f"    scored in {duration(time.time() - begun)}", flush=True)
   _write(out, results, started)

@@ -10,20 +10,23 @@ ways; older files have [Q].
 A ranking whose first places were put into another order (two_stage.py) is in a file of
 its own, NAME.reranked.npz; its `sd` is NaN, and its `score` the one that decided.
 `query_record`, `query_caption`, `top` [Q, K] and `score` [Q, K] are for the pictures
-of the report (tpr_jax/report/files.py).
+of the report (tpr_jax/report/files.py), and so are the histograms of
+metrics/distributions.py: `bins` [B + 1], `matched` and `unmatched` int64 [B],
+`unmatched_queries` [] and `mean_cosine` [2].
 """
 
 import dataclasses
 import hashlib
 import pathlib
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 RERANKED = ".reranked"  # ends the name of what a second stage made of an evaluation
 _PER_QUERY = ("first_rank", "ap", "inp", "sd", "identity")
 _OPTIONAL = ("query_digest", "gallery_digest", "group")
+SHOWN = 12  # queries that a report draws at random
 
 
 class RankingError(Exception):
@@ -50,6 +53,21 @@ def digests(texts: Iterable[str]) -> np.ndarray:
   """uint64 [n]: equal for equal texts, and for others practically never."""
   code = lambda text: hashlib.blake2b(str(text).encode(), digest_size=8).digest()
   return np.frombuffer(b"".join(map(code, texts)), np.uint64)
+
+
+def draw(total: int, count: int, seed: int) -> np.ndarray:
+  """`count` of `total` queries without replacement, by `seed` alone, ascending."""
+  rng = np.random.default_rng([seed, total])
+  return np.sort(rng.choice(total, size=min(count, total), replace=False))
+
+
+def spread(chosen: Sequence, count: int) -> list:
+  """The first, the last and evenly between: all of the split, not its beginning."""
+  if len(chosen) <= count:
+    return list(chosen)
+  if count < 2:
+    return list(chosen[:count])
+  return [chosen[round(i * (len(chosen) - 1) / (count - 1))] for i in range(count)]
 
 
 def read(path: pathlib.Path) -> Ranked:

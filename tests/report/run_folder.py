@@ -5,8 +5,9 @@ import pathlib
 
 import numpy as np
 
+from tpr_jax import rankings
 from tpr_jax.data.record import Dataset, ImageError, Record
-from tpr_jax.metrics import streaming
+from tpr_jax.metrics import distributions, streaming
 
 COLOURS = {
   "black": (30, 30, 34),
@@ -75,7 +76,8 @@ def write_ranking(folder: pathlib.Path, name, data: Dataset, noise, seed=0):
   person = rng.standard_normal((ids.max() + 1, 24))
   person[1::2] = person[::2] + 0.5 * person[1::2]  # twins look alike
   look = lambda: person[ids] + noise * rng.standard_normal((len(ids), 24))
-  result = streaming.evaluate(look(), look(), ids, ids)
+  texts, images = look(), look()
+  result = streaming.evaluate(texts, images, ids, ids)
   (folder / "rankings").mkdir(exist_ok=True)
   np.savez(
     folder / "rankings" / f"{name}.npz",
@@ -85,6 +87,13 @@ def write_ranking(folder: pathlib.Path, name, data: Dataset, noise, seed=0):
     score=result.top_score,
     first_rank=result.first_rank,
     ap=result.ap,
+    inp=result.inp,
+    sd=result.sd,
+    identity=ids,
+    gallery_identity=ids,
+    query_digest=rankings.digests(text for r in data.records for text in r.captions),
+    gallery_digest=rankings.digests(record.image for record in data.records),
+    **distributions.count(texts, images, ids, ids).arrays(),
   )
   twin = np.array([r.truth["twin_group"] is not None for r in data.records])
   return dict(

@@ -10,6 +10,7 @@ from PIL import Image
 from tpr_jax.report import curves, files, report
 
 VOID = {"meta", "img", "br", "source", "link", "input", "hr"}
+FIGURES = ("ranks", "similarities", "calibration", "threshold")
 QUICK = dict(shown=3, extremes=1)
 
 
@@ -118,6 +119,7 @@ def test_pictures_lie_beside_the_page(written):
   assert names == {
     "loss.png", "learning_rate.png", "validation.png", "queries.png",
     "queries_fine.png", "queries_coarse.png",
+    *(f"{figure}_{name}.png" for figure in FIGURES for name in ("fine", "coarse")),
   }  # fmt: skip
   for path in (written[0].parent / "report").glob("*.png"):
     with Image.open(path) as picture:
@@ -162,7 +164,9 @@ def test_page_without_optional_files_says_so(run):
     assert sentence in page.words
   assert "Configuration" not in page.words and "Curves" not in page.words
   assert "Results" in page.words and "Drawn at random" not in page.words
-  assert not list((folder / "report").glob("*.png"))
+  assert {path.name for path in (folder / "report").glob("*.png")} == {
+    f"{figure}_fine.png" for figure in FIGURES
+  }
 
 
 def test_queries_without_a_match_are_marked(run):

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tpr_jax import saliency_files
 from tpr_jax.report import tables
 
 
@@ -23,8 +24,27 @@ class ReportError(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
+class Pairs:
+  """Histograms of cosines (metrics/distributions.py); B bins.
+
+  Attributes:
+    edges: float64 [B + 1]; matched, unmatched: int64 [B].
+    unmatched_queries: number of queries whose unmatched pairs were counted.
+    scale: what makes counts of unmatched pairs those of all queries.
+    means: float64 [2], of matched and of unmatched pairs; NaN: not known.
+  """
+
+  edges: np.ndarray
+  matched: np.ndarray
+  unmatched: np.ndarray
+  unmatched_queries: int
+  scale: float
+  means: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
 class Ranking:
-  """One `rankings/NAME.npz`; Q queries, K best images each.
+  """One `rankings/NAME.npz`; Q queries, K best images each; G images in the gallery.
 
   Attributes:
     query_record, query_caption: int32 [Q], which caption of which record.
@@ -32,6 +52,7 @@ class Ranking:
     score: float32 [Q, K] cosines.
     first_rank: int32 [Q] rank of the first right image, 0 = none in the gallery.
     ap: float32 [Q] average precision, NaN where first_rank is 0.
+    identity: [Q], gallery_identity: [G], pairs: None in older files.
   """
 
   query_record: np.ndarray
@@ -40,6 +61,16 @@ class Ranking:
   score: np.ndarray
   first_rank: np.ndarray
   ap: np.ndarray
+  identity: np.ndarray | None = None
+  gallery_identity: np.ndarray | None = None
+  pairs: Pairs | None = None
+
+  def matches(self) -> np.ndarray:
+    """int64 [n]: gallery items that match, of each query that has any."""
+    ordered = np.sort(self.gallery_identity)
+    asked = self.identity[self.first_rank > 0]
+    ends = [np.searchsorted(ordered, asked, side) for side in ("left", "right")]
+    return ends[1] - ends[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +82,7 @@ class RunFiles:
     results, config, run: the JSON files; config and run are {} where missing.
     train, val: lines of `metrics.jsonl`, by step.
     rankings: name of the evaluation -> Ranking, where its file exists.
+    saliency: name of the evaluation -> Saliency, where its file exists.
     missing: sentences on what is not there.
   """
 
@@ -61,6 +93,7 @@ class RunFiles:
   train: Sequence[Mapping[str, Any]]
   val: Sequence[Mapping[str, Any]]
   rankings: Mapping[str, Ranking]
+  saliency: Mapping[str, saliency_files.Saliency]
   missing: Sequence[str]
 
 
@@ -101,9 +134,17 @@ def read(folder: pathlib.Path) -> RunFiles:
   for name in results["evals"]:
     path = folder / "rankings" / f"{name}.npz"
     if path.is_file():
-      rankings[name] = _ranking(path)
+      rankings[name] = ranking(path)
     else:
       missing.append(f"rankings/{name}.npz is not in the run folder: no pictures.")
+  saliency = {}
+  for name in rankings:
+    path = folder / "saliency" / f"{name}.npz"
+    if path.is_file():
+      try:
+        saliency[name] = saliency_files.read(path)
+      except saliency_files.SaliencyError as error:
+        raise ReportError(str(error)) from error
   return RunFiles(
     folder=folder,
     results=results,
@@ -112,6 +153,7 @@ def read(folder: pathlib.Path) -> RunFiles:
     train=train,
     val=val,
     rankings=rankings,
+    saliency=saliency,
     missing=missing,
   )
 
@@ -147,18 +189,23 @@ def _metrics(path: pathlib.Path) -> tuple[list[dict], list[dict]]:
   return by_step("train"), by_step("val")
 
 
-def _ranking(path: pathlib.Path) -> Ranking:
-  names = [field.name for field in dataclasses.fields(Ranking)]
+def ranking(path: pathlib.Path) -> Ranking:
+  """One `rankings/NAME.npz` of a run.
+
+  Raises:
+    ReportError: it cannot be read, or its arrays don't fit each other.
+  """
+  names = ("query_record", "query_caption", "top", "score", "first_rank", "ap")
   try:
     with np.load(path, allow_pickle=False) as archive:
-      found = {name: archive[name] for name in names if name in archive}
+      every = {name: archive[name] for name in archive.files}
   except (OSError, ValueError, zipfile.BadZipFile) as error:
     raise ReportError(f"{path} cannot be read: {error}") from error
+  found = {name: every[name] for name in names if name in every}
   absent = [name for name in names if name not in found]
   if absent:
     raise ReportError(f"{path} has no array {absent[0]!r}; expected {', '.join(names)}")
-  ranking = Ranking(**found)
-  queries = len(ranking.query_record)
+  queries = len(found["query_record"])
   two = {"top", "score"}
   for name in names:
     shape = found[name].shape
@@ -166,11 +213,46 @@ def _ranking(path: pathlib.Path) -> Ranking:
       raise ReportError(
         f"{path}: {name!r} has shape {shape}, with {queries} entries in 'query_record'"
       )
-  if ranking.top.shape != ranking.score.shape:
+  if found["top"].shape != found["score"].shape:
     raise ReportError(
-      f"{path}: 'top' {ranking.top.shape} and 'score' {ranking.score.shape} differ"
+      f"{path}: 'top' {found['top'].shape} and 'score' {found['score'].shape} differ"
     )
-  return ranking
+  if {"identity", "gallery_identity"} <= set(every):
+    found["identity"] = every["identity"]
+    found["gallery_identity"] = every["gallery_identity"]
+    shape = found["identity"].shape
+    if shape != (queries,):
+      raise ReportError(
+        f"{path}: 'identity' has shape {shape}, with {queries} entries in"
+        " 'query_record'"
+      )
+  return Ranking(**found, pairs=_pairs(every, queries, path))
+
+
+def _pairs(
+  found: Mapping[str, np.ndarray], queries: int, path: pathlib.Path
+) -> Pairs | None:
+  names = ("bins", "matched", "unmatched", "unmatched_queries", "mean_cosine")
+  if not all(name in found for name in names) or not queries:
+    return None
+  bins = len(found["bins"]) - 1
+  shapes = {"matched": (bins,), "unmatched": (bins,), "mean_cosine": (2,)}
+  for name, shape in shapes.items():
+    if found[name].shape != shape:
+      raise ReportError(
+        f"{path}: {name!r} has shape {found[name].shape}, expected {shape}"
+      )
+  used = int(found["unmatched_queries"])
+  if not found["matched"].sum() + found["unmatched"].sum() or used < 1:
+    raise ReportError(f"{path}: 'matched' and 'unmatched' count no pair")
+  return Pairs(
+    edges=found["bins"].astype(np.float64),
+    matched=found["matched"],
+    unmatched=found["unmatched"],
+    unmatched_queries=used,
+    scale=queries / used,
+    means=found["mean_cosine"].astype(np.float64),
+  )
 
 
 def series(lines: Sequence[Mapping[str, Any]], key: str) -> tuple[list, list]:

@@ -8,6 +8,7 @@ import pathlib
 import numpy as np
 from PIL import Image
 
+from tpr_jax import rankings
 from tpr_jax.data.record import Dataset, ImageError
 from tpr_jax.report.files import Ranking, ReportError
 
@@ -53,12 +54,16 @@ class Query:
 class Pictures:
   """Thumbnails of a dataset, each read once.
 
+  Args:
+    shape: (height, width) whose aspect is asked of a source that draws its images.
+
   Attributes:
     broken: name of image -> why it could not be read.
   """
 
-  def __init__(self, dataset: Dataset):
+  def __init__(self, dataset: Dataset, shape: tuple[int, int] = (3, 1)):
     self._dataset = dataset
+    self._size = (_HEIGHT, max(1, round(_HEIGHT * shape[1] / shape[0])))
     self._known: dict[int, Picture] = {}
     self.broken: dict[str, str] = {}
 
@@ -70,7 +75,7 @@ class Pictures:
   def _read(self, index: int) -> Picture:
     record = self._dataset.records[index]
     try:
-      pixels = self._dataset.load_image(record, (_HEIGHT, _HEIGHT // 3))
+      pixels = self._dataset.load_image(record, self._size)
     except ImageError as error:
       self.broken[record.image] = str(error)
       return Picture(record.image, None, None)
@@ -111,8 +116,7 @@ def check(ranking: Ranking, dataset: Dataset, path: pathlib.Path) -> None:
 def choose_random(ranking: Ranking, count: int, seed: int) -> np.ndarray:
   """`count` queries drawn without replacement by `seed`, in the dataset's order."""
   total = len(ranking.query_record)
-  rng = np.random.default_rng([seed, total])
-  return np.sort(rng.choice(total, size=min(count, total), replace=False))
+  return rankings.draw(total, count, seed)
 
 
 def choose_extremes(ranking: Ranking, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -125,12 +129,13 @@ def choose_extremes(ranking: Ranking, count: int) -> tuple[np.ndarray, np.ndarra
   lead = np.nan_to_num(ranking.score[:, 0] - np.nanmin(ranking.score, axis=1))
   best = real[np.lexsort((real, -lead[real], -ranking.ap[real]))]
   worst = real[np.lexsort((real, ranking.ap[real], -ranking.first_rank[real]))]
-  first = _one_per_record(best, ranking, min(count, len(real) // 2))
+  first = one_per_record(best, ranking, min(count, len(real) // 2))
   rest = worst[~np.isin(worst, first)]
-  return first, _one_per_record(rest, ranking, count)
+  return first, one_per_record(rest, ranking, count)
 
 
-def _one_per_record(chosen, ranking: Ranking, count: int) -> np.ndarray:
+def one_per_record(chosen, ranking: Ranking, count: int) -> np.ndarray:
+  """The first `count` of the chosen queries that are of different records."""
   kept, seen = [], set()
   for query in chosen:
     record = int(ranking.query_record[query])

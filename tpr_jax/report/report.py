@@ -5,20 +5,16 @@ evaluated datasets, which give captions and pictures. `report.html` works from a
 offline, on paper and on a telephone; the pictures also lie in `report/` as PNG.
 """
 
-import base64
 import datetime
-import importlib.resources
 import math
 import os
 import pathlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
-import jinja2
-
+from tpr_jax import rankings
 from tpr_jax.data.record import Dataset
-from tpr_jax.report import curves, files, queries, sheet, tables
+from tpr_jax.report import curves, files, heat, pages, queries, sheet, spread, tables
 from tpr_jax.report.files import ReportError
 
 __all__ = ["ReportError", "write"]
@@ -31,7 +27,7 @@ def write(
   datasets: Mapping[str, Dataset],
   *,
   seed: int = 0,
-  shown: int = 12,
+  shown: int = rankings.SHOWN,
   extremes: int = 4,
 ) -> pathlib.Path:
   """Writes `RUN/report.html` and `RUN/report/*.png`; older ones are replaced.
@@ -57,7 +53,35 @@ def write(
   out.mkdir(exist_ok=True)
   for old in out.glob("*.png"):
     old.unlink()
-  missing, sections = list(run.missing), []
+  sections, missing = _sections(run, datasets, seed, shown, extremes)
+  missing = [*run.missing, *missing]
+  _write_sheets(out, sections, seed)
+  drawn = curves.draw(run)
+  for curve in drawn:
+    (out / f"{curve.name}.png").write_bytes(curve.light)
+  spreads = [
+    dict(name=name, figures=spread.draw(ranking), said=spread.remarks(ranking))
+    for name, ranking in run.rankings.items()
+  ]
+  for part in spreads:
+    for figure in part["figures"]:
+      name = f"{figure.name}_{pages.file_name(part['name'])}.png"
+      (out / name).write_bytes(figure.light)
+  path = folder / "report.html"
+  found = _page(run, drawn, sections, missing, seed)
+  pages.write(path, "page.html", **found, spreads=spreads)
+  return path
+
+
+def _sections(
+  run: files.RunFiles,
+  datasets: Mapping[str, Dataset],
+  seed: int,
+  shown: int,
+  extremes: int,
+) -> tuple[list[dict[str, Any]], list[str]]:
+  """(the evaluations whose pictures can be shown, sentences on what cannot)."""
+  sections, missing = [], []
   for name, ranking in run.rankings.items():
     dataset = datasets.get(name)
     if dataset is None:
@@ -65,30 +89,29 @@ def write(
     elif not len(ranking.query_record):
       missing.append(f"rankings/{name}.npz holds no query: no pictures.")
     else:
-      path = folder / "rankings" / f"{name}.npz"
+      path = run.folder / "rankings" / f"{name}.npz"
       queries.check(ranking, dataset, path)
-      sections.append(_section(name, ranking, dataset, seed, shown, extremes))
+      section = _section(name, ranking, dataset, seed, shown, extremes)
+      saliency = run.saliency.get(name)
+      if saliency is not None:
+        pictures = queries.Pictures(dataset, saliency.size)
+        section["weighed"], said = heat.gather(saliency, ranking, dataset, pictures)
+        missing += [f"{name}: {sentence}" for sentence in said]
+        section["broken"] |= pictures.broken
+      sections.append(section)
   for section in sections:
-    missing += section["broken"]
-  _write_sheets(out, sections, seed)
-  drawn = curves.draw(run)
-  for curve in drawn:
-    (out / f"{curve.name}.png").write_bytes(curve.light)
-  page = _template().render(**_page(run, drawn, sections, missing, seed))
-  path = folder / "report.html"
-  partial = path.with_suffix(".tmp")
-  partial.write_text(page, encoding="utf-8")
-  os.replace(partial, path)
-  return path
+    broken = section["broken"].values()
+    missing += [f"{section['name']}: cannot be shown: {why}" for why in broken]
+  return sections, missing
 
 
 def _write_sheets(out: pathlib.Path, sections: list, seed: int) -> None:
   """One PNG of the random queries of each evaluation, and the small `queries.png`."""
   for section in sections:
     png = sheet.encode(sheet.draw(section["random"], section["footer"]))
-    (out / f"queries_{_file_name(section['name'])}.png").write_bytes(png)
+    (out / f"queries_{pages.file_name(section['name'])}.png").write_bytes(png)
   if sections:
-    few = _spread(sections[0]["random"], _SMALL)
+    few = rankings.spread(sections[0]["random"], _SMALL)
     footer = _footer(len(few), sections[0]["total"], sections[0]["name"], seed)
     (out / "queries.png").write_bytes(sheet.encode(sheet.draw(few, footer)))
 
@@ -116,15 +139,9 @@ def _section(name, ranking, dataset, seed, shown, extremes) -> dict[str, Any]:
     worst=worst,
     twins=any(hit.twin for query in drawn + best + worst for hit in query.hits),
     footer=_footer(len(drawn), total, name, seed),
-    broken=[f"{name}: cannot be shown: {why}" for why in pictures.broken.values()],
+    weighed=[],
+    broken=pictures.broken,
   )
-
-
-def _spread(rows: list, count: int) -> list:
-  """The first, the last and evenly between: all of the split, not its beginning."""
-  if len(rows) <= count:
-    return rows
-  return [rows[round(i * (len(rows) - 1) / (count - 1))] for i in range(count)]
 
 
 def _page(run: files.RunFiles, drawn, sections, missing, seed) -> dict[str, Any]:
@@ -142,7 +159,7 @@ def _page(run: files.RunFiles, drawn, sections, missing, seed) -> dict[str, Any]
     span=tables.span,
     notes=tables.remarks(results),
     missing=missing,
-    curves=[dict(title=c.title, light=_uri(c.light), dark=_uri(c.dark)) for c in drawn],
+    curves=drawn,
     sections=sections,
     seed=seed,
     facts=_facts(run),
@@ -217,25 +234,3 @@ def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
       for line in _flat(below, f"{name}.{key}" if name else str(key))
     ]
   return [(name, "{}" if value == {} else str(value))] if name else []
-
-
-def _file_name(name: str) -> str:
-  return re.sub(r"[^A-Za-z0-9._-]+", "_", name)
-
-
-def _uri(png: bytes) -> str:
-  return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
-
-
-def _template() -> jinja2.Template:
-  text = (
-    importlib.resources.files("tpr_jax.report").joinpath("page.html").read_text("utf-8")
-  )
-  # Captions and folder names are other people's text: always escaped.
-  environment = jinja2.Environment(
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-  )
-  return environment.from_string(text)

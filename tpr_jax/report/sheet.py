@@ -53,27 +53,46 @@ def draw(queries: Sequence[Query], footer: str) -> Image.Image:
 
   A right image has a green frame and a tick, a wrong one a red frame and a cross.
   """
+  return draw_rows([(query,) for query in queries], ("",), footer)
+
+
+def draw_rows(
+  rows: Sequence[Sequence[Query]], labels: Sequence[str], footer: str
+) -> Image.Image:
+  """The same with several rankings of every query, one below the other.
+
+  Args:
+    rows: for every query its rankings, each with the same text.
+    labels: of the rankings, a letter or two; "": none.
+  """
   font, small = _font(_SIZE), _font(11)
-  places = max((len(query.hits) for query in queries), default=0)
+  places = max((len(query.hits) for row in rows for query in row), default=0)
   cell = _THUMB[0] + 2 * _FRAME + _GAP
-  width = 2 * _PAD + _TEXT + 22 + places * cell
-  texts = [wrap(query.text, font, _TEXT) for query in queries]
-  step = _SIZE + 5
-  image_height = _THUMB[1] + 2 * _FRAME + 20
-  heights = [max(len(lines) * step + 22, image_height) + 2 * 12 for lines in texts]
+  left = _PAD + _TEXT + 22 + (14 if any(labels) else 0)
+  width = left + places * cell + _PAD
+  texts = [wrap(row[0].text, font, _TEXT) for row in rows]
+  step, images = _SIZE + 5, _THUMB[1] + 2 * _FRAME + 20
+  heights = [
+    max(len(lines) * step + 4 + 18 * len(labels), images * len(labels)) + 2 * 12
+    for lines in texts
+  ]
   end = wrap(footer, small, width - 2 * _PAD)
   sheet = Image.new("RGB", (width, sum(heights) + 16 * len(end) + 24), _PAPER)
   pen = ImageDraw.Draw(sheet)
   top = 0
-  for query, lines, height in zip(queries, texts, heights, strict=True):
+  for row, lines, height in zip(rows, texts, heights, strict=True):
     y = top + 12
     for line in lines:
       pen.text((_PAD, y), line, font=font, fill=_INK)
       y += step
-    colour = RIGHT if query.first_rank == 1 else _SOFT
-    pen.text((_PAD, y + 4), _verdict(query), font=small, fill=colour)
-    for place, hit in enumerate(query.hits):
-      _hit(sheet, pen, (_PAD + _TEXT + 22 + place * cell, top + 12), hit, small)
+    for number, (query, label) in enumerate(zip(row, labels, strict=True)):
+      colour = RIGHT if query.first_rank == 1 else _SOFT
+      verdict = f"{label}: {_verdict(query)}" if label else _verdict(query)
+      pen.text((_PAD, y + 4 + 18 * number), verdict, font=small, fill=colour)
+      at = top + 12 + images * number
+      pen.text((left - 18, at + _THUMB[1] // 2 - 4), label, font=font, fill=_INK)
+      for place, hit in enumerate(query.hits):
+        _hit(sheet, pen, (left + place * cell, at), hit, small)
     top += height
     pen.line((_PAD, top, width - _PAD, top), fill=_LINE)
   for number, line in enumerate(end):

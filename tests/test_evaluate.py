@@ -12,14 +12,8 @@ from tests.data.noise import dataset
 from tpr_jax.core import sharding
 from tpr_jax.data import tokenizer, transforms
 from tpr_jax.data.record import Dataset, Record
-from tpr_jax.evaluate import (
-  SCORES,
-  Encoder,
-  EvaluationError,
-  Features,
-  bootstrap,
-  score,
-)
+from tpr_jax.encoding import Encoder, EvaluationError, Features
+from tpr_jax.evaluate import SCORES, bootstrap, score
 from tpr_jax.metrics.uncertainty import Bootstrap
 from tpr_jax.models import build
 

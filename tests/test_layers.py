@@ -34,6 +34,7 @@ LAYER = dict(
   gradients=4,
   train=4,
   second_stage=3,
+  encoding=3.5,
   evaluate=4,
   two_stage=5,
   saliency=5,

@@ -15,7 +15,8 @@ from tpr_jax import config as configs
 from tpr_jax import evaluate, second_stage, training, two_stage
 from tpr_jax.core import sharding
 from tpr_jax.data import tokenizer, transforms
-from tpr_jax.evaluate import Encoder, EvaluationError
+from tpr_jax.encoding import Encoder
+from tpr_jax.evaluate import EvaluationError
 from tpr_jax.experiment import Experiment
 from tpr_jax.metrics.uncertainty import Bootstrap
 from tpr_jax.models import build

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from tpr_jax import config as configs
-from tpr_jax import evaluate, rankings, saliency, saliency_files
+from tpr_jax import encoding, evaluate, rankings, saliency, saliency_files
 from tpr_jax.core.types import Params
 from tpr_jax.data import examples
 from tpr_jax.data.record import Dataset
@@ -20,7 +20,7 @@ from tpr_jax.data.transforms import Pipe
 
 
 def towers(
-  encoder: evaluate.Encoder,
+  encoder: encoding.Encoder,
   params: Params,
   data: Dataset,
   *,
@@ -40,7 +40,7 @@ def towers(
 
 def score(
   name: str,
-  features: evaluate.Features,
+  features: encoding.Features,
   data: Dataset,
   *,
   entry: Mapping[str, Any],

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from tpr_jax import checkpoints as ckpt
 from tpr_jax import config as configs
 from tpr_jax import (
+  encoding,
   entries,
   eval_data,
   evaluate,
@@ -59,7 +60,7 @@ class Experiment:
     auto = config.text.tokenizer == "auto"
     own = self.initial.tokenizer() if auto else ""
     self.tokenizer = tokenizer.build(run_weights.tokenizer_spec(config, own))
-    self._encoder: evaluate.Encoder | None = None
+    self._encoder: encoding.Encoder | None = None
 
   # --- data ---------------------------------------------------------------------
 
@@ -104,14 +105,14 @@ class Experiment:
     text = jnp.full((2, self.config.text.length), self.tokenizer.end_id, jnp.int32)
     return lambda key: model.init(key, image, text)["params"]
 
-  def _towers(self, model: Any) -> evaluate.Encoder:
+  def _towers(self, model: Any) -> encoding.Encoder:
     if self._encoder is None:
-      self._encoder = evaluate.Encoder(model, self.mesh)
+      self._encoder = encoding.Encoder(model, self.mesh)
     return self._encoder
 
   def _evaluate(
     self, model: Any, params: Any, dataset: Dataset, stage: Any = None
-  ) -> evaluate.Features:
+  ) -> encoding.Features:
     data = self.config.data
     return self._towers(model)(
       params,

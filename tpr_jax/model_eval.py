@@ -19,9 +19,9 @@ from ml_collections import ConfigDict
 
 from tpr_jax import config as configs
 from tpr_jax import (
+  encoding,
   entries,
   eval_data,
-  evaluate,
   loading,
   run_folder,
   saliency,
@@ -94,13 +94,13 @@ class Model:
     *,
     batch: int,
     threads: int,
-    encoders: dict[Any, evaluate.Encoder] | None = None,
+    encoders: dict[Any, encoding.Encoder] | None = None,
   ):
     self.found = found
     self._batch, self._threads = batch, threads
     encoders = {} if encoders is None else encoders
     if found.model not in encoders:
-      encoders[found.model] = evaluate.Encoder(found.model, mesh)
+      encoders[found.model] = encoding.Encoder(found.model, mesh)
     self._encoder = encoders[found.model]
     self._params = jax.device_put(found.params, sharding.replicated(mesh))
     height, width = found.image_size
@@ -111,11 +111,11 @@ class Model:
     found = self.found
     return pipeline.caption_report(dataset, found.tokenizer, found.text_length)
 
-  def encode(self, dataset: Dataset) -> evaluate.Features:
+  def encode(self, dataset: Dataset) -> encoding.Features:
     """float32 is full float32 on any device, as in `Pretrained`.
 
     Raises:
-      EvaluationError: as `evaluate.Encoder`.
+      EvaluationError: as `encoding.Encoder`.
     """
     with self._precision():
       return self._encoder(

@@ -34,7 +34,7 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding
 
-from tpr_jax import evaluate, objectives
+from tpr_jax import encoding, evaluate, objectives
 from tpr_jax.core import sharding
 from tpr_jax.core.times import duration
 from tpr_jax.core.types import Params
@@ -152,7 +152,7 @@ def memory(
 def score(
   how: Rerank,
   first: evaluate.Evaluation,
-  features: evaluate.Features,
+  features: encoding.Features,
   dataset: Dataset,
   model: nn.Module,
   params: Params,
@@ -217,7 +217,7 @@ def _note(name: str, about: Mapping[str, Any]) -> str:
 
 def reordered(
   ranked: streaming.Result,
-  features: evaluate.Features,
+  features: encoding.Features,
   dataset: Dataset,
   columns: np.ndarray,
   final: np.ndarray,
@@ -254,7 +254,7 @@ def second_scores(
   stage: SecondStage,
   model: nn.Module,
   params: Params,
-  features: evaluate.Features,
+  features: encoding.Features,
   columns: np.ndarray,
   *,
   mesh: Mesh,

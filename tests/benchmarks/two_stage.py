@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tpr_jax import evaluate, two_stage
+from tpr_jax import encoding, two_stage
 from tpr_jax.core import sharding
 from tpr_jax.models import build
 from tpr_jax.second_stage import STAGES
@@ -30,13 +30,13 @@ def model(dtype: str):
   return module, init(jax.random.key(0))["params"]
 
 
-def features(queries: int, gallery: int) -> evaluate.Features:
+def features(queries: int, gallery: int) -> encoding.Features:
   """Drawn parts; what else `Features` has is not looked at."""
   rng = np.random.default_rng(0)
   draw = lambda n: dict(parts=rng.standard_normal((n, 16, 512), dtype=np.float32))
-  fields = {field.name: None for field in dataclasses.fields(evaluate.Features)}
+  fields = {field.name: None for field in dataclasses.fields(encoding.Features)}
   fields |= dict(image_kept=draw(gallery), text_kept=draw(queries))
-  return evaluate.Features(**fields)
+  return encoding.Features(**fields)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.curate import fake
 from tests.curate.place import edit, files, lines, load
 from tests.test_main import ROOT
-from tpr_jax import evaluate
+from tpr_jax import encoding, evaluate
 from tpr_jax.curate import build
 from tpr_jax.curate.problems import CurateError
 from tpr_jax.data import build as data
@@ -53,7 +53,7 @@ def test_scores_are_told_apart_by_source_and_by_writer(tmp_path):
   record, caption = np.array(queries, np.int32).T
   # Texts of the first source find their image; those of the second its opposite.
   sign = [1 if r.truth["source"] == "icfg_pedes" else -1 for r in made.records]
-  features = evaluate.Features(
+  features = encoding.Features(
     image=image,
     image_record=np.arange(len(image), dtype=np.int32),
     text=image[record] * np.array(sign, np.float32)[record, None],

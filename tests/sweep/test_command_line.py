@@ -139,7 +139,6 @@ from tpr_jax import config as configs, main
 from tpr_jax.sweep import plan, run
 configs.expose_shipped()
 from configs import common
-main._known_errors()
 rows = [("A", "{CFAM}", ())]
 config = common.sweep("x", rows, ("test/R1",), seeds=(0,))
 made = plan.build(config, pathlib.Path("x"))

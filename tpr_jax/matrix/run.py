@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tpr_jax import config as configs
-from tpr_jax import entries, evaluate, model_eval, weights_id
+from tpr_jax import encoding, entries, evaluate, model_eval, weights_id
 from tpr_jax.core import lock as locks
 from tpr_jax.core import sharding
 from tpr_jax.core.times import duration
@@ -69,7 +69,7 @@ class Matrix:
       for column in settings.columns
     ]
     self._model: model_eval.Model | None = None
-    self._encoders: dict[Any, evaluate.Encoder] = {}
+    self._encoders: dict[Any, encoding.Encoder] = {}
     self._times: list[float] = []
 
   def __call__(self) -> int:

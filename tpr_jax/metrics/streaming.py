@@ -29,7 +29,11 @@ from tpr_jax.metrics import rows as prepared
 # Scores of one block of queries, on each device. A million columns leave 64 rows: with
 # fewer, reading the gallery for each block takes longer than the products.
 BLOCK_BYTES = 256 << 20
+# Most rows of a block. More make a CPU no faster, and take memory: several blocks are
+# under way at once.
+MOST_ROWS = dict(cpu=128, other=1024)
 REPLICATED = 2 << 30  # largest gallery, in bytes, that every device gets whole
+LANES = dict(cpu=128, other=1024)  # columns counted at a time (`ranking.rank_matches`)
 COUNTED = 512  # most matches ranked by counting; a sort is cheaper beyond that
 _BUCKETS = (4, 16, 64, 256, COUNTED)  # places for matches: few shapes to compile
 
@@ -150,7 +154,7 @@ def evaluate(
     split_gallery = 4 * gallery.size > REPLICATED
   layout = _Layout(mesh, split_gallery and mesh is not None)
   # Whole strips for the counting, and equal parts for the devices.
-  extra = -size % (_lanes() * (layout.devices if layout.split else 1))
+  extra = -size % (_of_backend(LANES) * (layout.devices if layout.split else 1))
   query = prepared.unit_rows(query, norms[0])
   gallery = prepared.unit_rows(gallery, norms[1], extra)
   lists = matches, starts, by_id
@@ -160,9 +164,9 @@ def evaluate(
   return Result(matches=matches.astype(np.int32), gallery=size, **out)
 
 
-def _lanes():
-  """Columns that are counted at a time (`ranking.rank_matches`)."""
-  return 128 if jax.default_backend() == "cpu" else 1024
+def _of_backend(values):
+  """The value for this kind of device."""
+  return values["cpu" if jax.default_backend() == "cpu" else "other"]
 
 
 def _rank_all(
@@ -175,7 +179,7 @@ def _rank_all(
     lists: (matches, starts, by_id) of `rows.match_lists`; the rest as in `evaluate`,
       with unit features and dense identities.
   """
-  size, lanes = len(gallery_ids), _lanes()
+  size, lanes = len(gallery_ids), _of_backend(LANES)
   extra = len(gallery) - size
   gallery_on = layout.put_gallery(gallery)
   ids_on = layout.put_whole(np.pad(gallery_ids, (0, extra), constant_values=-1))
@@ -187,7 +191,7 @@ def _rank_all(
     # Also bounds the counters [block, places, lanes] of the counting.
     fits = max(BLOCK_BYTES // (4 * max(size + extra, 2 * places * lanes)), 1)
     even = -(-len(rows) // layout.devices)
-    step = min(block or min(fits, 1024), even) * layout.devices
+    step = min(block or min(fits, _of_backend(MOST_ROWS)), even) * layout.devices
     run = _compiled(layout, places, size, min(top, size), variant, lanes)
     pending = []
     for at in range(0, len(rows), step):

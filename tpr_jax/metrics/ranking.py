@@ -26,7 +26,7 @@ def rank_matches(scores, columns, weights, *, lanes=128):
   """Counts, and weighs, what comes before each match.
 
   Args:
-    scores: float32 [Q, G]; -inf in columns that only pad.
+    scores: float32 [Q, G], no NaN and no -0.0; -inf in columns that only pad.
     columns: int32 [Q, R] gallery columns of the matches, -1 where there is none.
     weights: float32 [Q, G], what to sum over the items before a match.
     lanes: width of the strips that G, a multiple of it, is walked in. Only one strip
@@ -38,24 +38,37 @@ def rank_matches(scores, columns, weights, *, lanes=128):
     `weights` over the items before the match (itself not included).
   """
   at = jnp.maximum(columns, 0)
-  # From the same matrix as all others, so that a match ties with itself exactly.
-  match = jnp.take_along_axis(scores, at, axis=1)[:, :, None]  # [Q, R, 1]
-  place = at[:, :, None]
+  # From the same matrix as all others, so that a match ties with itself exactly. As
+  # integers, "at least m" is "more than m - 1": one comparison for an item and a match.
+  keys = _sortable(scores)
+  match = jnp.take_along_axis(keys, at, axis=1)  # [Q, R]
+  own = at // lanes  # the strip of the match itself
 
   def strip(i, carry):
     count, weight = carry
     cut = lambda x: jax.lax.dynamic_slice_in_dim(x, i * lanes, lanes, 1)[:, None]
-    s = cut(scores)  # [Q, 1, lanes]
-    index = i * lanes + jnp.arange(lanes, dtype=jnp.int32)
-    before = (s > match) | ((s == match) & (index < place))
+    before = cut(keys) > (match - (i < own))[:, :, None]  # ties before it, not after
     return count + before, weight + jnp.where(before, cut(weights), 0.0)
 
   shape = columns.shape + (lanes,)
   start = (jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32))
   count, weight = jax.lax.fori_loop(0, scores.shape[1] // lanes, strip, start)
+  # Its own strip was counted like those after it: ties on its left are missing.
+  split = lambda x: jnp.take_along_axis(
+    x.reshape(len(x), -1, lanes), own[:, :, None], axis=1
+  )
+  left = jnp.arange(lanes) < (at % lanes)[:, :, None]
+  tied = (split(keys) == match[:, :, None]) & left
+  count = (count + tied).sum(axis=2)
+  weight = (weight + jnp.where(tied, split(weights), 0.0)).sum(axis=2)
   real = columns >= 0
-  ranks = jnp.where(real, 1 + count.sum(axis=2), 0)
-  return ranks, jnp.where(real, weight.sum(axis=2), 0.0)
+  return jnp.where(real, 1 + count, 0), jnp.where(real, weight, 0.0)
+
+
+def _sortable(x):
+  """float32 without NaN and without -0.0 -> int32 in the same order."""
+  bits = jax.lax.bitcast_convert_type(x, jnp.int32)
+  return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 
 def from_ranks(ranks):

@@ -6,8 +6,8 @@ descending cosine, ties by the lowest gallery index, so that a result depends ne
 on the device nor on the block size nor on the number of shards. Scores are float32 at
 the highest matrix precision, everywhere.
 
-Queries are grouped by their number of matches. Up to `COUNTED` of them, ranks come
-from counting the items before each match (`ranking.rank_matches`); beyond that the
+Queries are put into buckets by their number of matches. Up to `COUNTED` of them, ranks
+come from counting the items before each match (`ranking.rank_matches`); beyond that the
 block's rows are sorted, so that no query's cost grows with its matches.
 
 With a mesh, queries are spread over all of its devices. The gallery is copied to each
@@ -33,9 +33,12 @@ BLOCK_BYTES = 256 << 20
 # under way at once.
 MOST_ROWS = dict(cpu=128, other=1024)
 REPLICATED = 2 << 30  # largest gallery, in bytes, that every device gets whole
-LANES = dict(cpu=128, other=1024)  # columns counted at a time (`ranking.rank_matches`)
+LANES = dict(cpu=64, other=1024)  # columns counted at a time (`ranking.rank_matches`)
 COUNTED = 512  # most matches ranked by counting; a sort is cheaper beyond that
-_BUCKETS = (4, 16, 64, 256, COUNTED)  # places for matches: few shapes to compile
+# Places for matches, of which `_chosen` takes a few: each is a program to compile.
+_BUCKETS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, COUNTED)
+_PROGRAM = 0.5  # seconds to compile one
+_COMPARISON = 1e-10  # seconds for one place and one gallery item
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,10 +187,7 @@ def _rank_all(
   gallery_on = layout.put_gallery(gallery)
   ids_on = layout.put_whole(np.pad(gallery_ids, (0, extra), constant_values=-1))
   out = _empty(len(query), top)
-  for places in (*_BUCKETS, 0):
-    rows = _bucket(lists[0], places)
-    if not len(rows):
-      continue
+  for places, rows in _buckets(lists[0], size):
     # Also bounds the counters [block, places, lanes] of the counting.
     fits = max(BLOCK_BYTES // (4 * max(size + extra, 2 * places * lanes)), 1)
     even = -(-len(rows) // layout.devices)
@@ -304,12 +304,34 @@ def _compiled(layout, places, size, top, variant, lanes):
   return jax.jit(spread, out_shardings=NamedSharding(layout.mesh, whole))
 
 
-def _bucket(matches, places):
-  """Queries whose number of matches goes with `places` (0: more than any bucket)."""
-  if places == 0:
-    return np.flatnonzero(matches > COUNTED)
-  lower = max((size for size in _BUCKETS if size < places), default=-1)
-  return np.flatnonzero((matches > lower) & (matches <= places))
+def _chosen(matches, size):
+  """The `_BUCKETS` that cost least: empty places are compared for nothing, too.
+
+  Args:
+    matches: int [Q], none above COUNTED; size: number of gallery items.
+  """
+  number = np.bincount(np.searchsorted(_BUCKETS, matches), minlength=len(_BUCKETS))
+  # best[j]: the cheapest way to place the queries of the first j buckets.
+  best = [(0.0, ())]
+  for j, places in enumerate(_BUCKETS, start=1):
+    ways = []
+    for i in range(j):
+      queries = int(number[i:j].sum())
+      cost = _PROGRAM + _COMPARISON * places * queries * size if queries else 0.0
+      ways.append((best[i][0] + cost, best[i][1] + ((places,) if queries else ())))
+    best.append(min(ways))
+  return best[-1][1]
+
+
+def _buckets(matches, size):
+  """(places, rows of the queries) of each bucket; 0 places: more than COUNTED."""
+  counted = matches <= COUNTED
+  lower = -1
+  for places in _chosen(matches[counted], size):
+    yield places, np.flatnonzero((matches > lower) & (matches <= places))
+    lower = places
+  if not counted.all():
+    yield 0, np.flatnonzero(~counted)
 
 
 def _columns(rows, matches, starts, by_id, places):

@@ -23,6 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tpr_jax.metrics import rows as prepared
+
 BINS = 200  # with one more place, below 256: bins of unmatched pairs are uint8
 MOST_PAIRS = 1 << 22  # unmatched pairs that are counted without drawing queries
 _BLOCK = 1 << 20  # pairs scored at a time
@@ -66,12 +68,13 @@ def count(
   """Counts the pairs.
 
   Args:
-    query: [Q, D], gallery: [G, D]; made unit rows here. No row may be zero or hold NaN
-      (`streaming.evaluate` checks that).
+    query: [Q, D], gallery: [G, D]; made unit rows here.
     query_ids: [Q], gallery_ids: [G]; a pair is matched where they are equal.
     seed: draws the queries of the unmatched pairs, where Q x G is above `most_pairs`.
   """
-  query, gallery = _unit(query), _unit(gallery)
+  query, gallery = np.asarray(query), np.asarray(gallery)
+  query = prepared.unit_rows(query, prepared.norms(query, "query"))
+  gallery = prepared.unit_rows(gallery, prepared.norms(gallery, "gallery"))
   ids = np.unique(np.concatenate([query_ids, gallery_ids]), return_inverse=True)[1]
   query_ids, gallery_ids = ids[: len(query)], ids[len(query) :]
   by_id = _Places(gallery_ids)
@@ -187,9 +190,3 @@ def _means(query, gallery, match_sum, number):
   match_sum, number, others = match_sum[both], number[both], others[both]
   pairs = match_sum / number, (total - match_sum) / others
   return np.array([part.mean() for part in pairs])
-
-
-def _unit(rows):
-  rows = np.asarray(rows, np.float32)
-  norm = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-  return rows / norm[:, None].astype(np.float32)

@@ -1,6 +1,7 @@
 """Settings for every test; set before anything imports JAX."""
 
 import os
+import signal
 from importlib import metadata
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -20,3 +21,7 @@ os.environ["XLA_FLAGS"] = " ".join(
 )
 # No test may reach the network: hub look-ups fail at once.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# A shell's background job, and nohup, start with signals ignored; what a test sends must
+# arrive, and at the processes that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -21,7 +21,7 @@ os.environ["XLA_FLAGS"] = " ".join(
 )
 # No test may reach the network: hub look-ups fail at once.
 os.environ["HF_HUB_OFFLINE"] = "1"
-# A shell's background job, and nohup, start with signals ignored; what a test sends must
-# arrive, and at the processes that it starts.
+# A background job of a shell, and nohup, start with signals ignored; those that a test
+# sends must arrive, also at the processes that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

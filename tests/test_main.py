@@ -12,6 +12,8 @@ from tpr_jax import cli, experiment, main, train
 from tpr_jax import config as configs
 from tpr_jax.data import build
 from tpr_jax.data.record import DatasetError
+from tpr_jax.matrix import problems
+from tpr_jax.sweep import processes
 
 CFAM = "--config=configs/cfam.py"
 FEW = [
@@ -181,9 +183,24 @@ def test_a_stopped_run_says_how_it_goes_on(ends):
 
 
 @pytest.mark.parametrize(
+  ("module", "what"),
+  [(processes, "runs"), (problems, "cells")],
+  ids=["sweep", "matrix"],
+)
+def test_a_stopped_table_says_how_far_it_came(ends, module, what):
+  code, text = ends(module.Interrupted(signal.SIGTERM, 2, 4))
+  assert code == 143
+  begins = f"stopped by SIGTERM with 2 of 4 {what} finished; the same command continues"
+  assert text.startswith(begins)
+  assert ends(module.Interrupted(signal.SIGINT, 2, 4))[0] == 130
+
+
+@pytest.mark.parametrize(
   "kind",
   [
     configs.ConfigError,
+    problems.MatrixError,
+    processes.SweepError,
     DatasetError,
     experiment.RunError,
     experiment.ckpt.CheckpointError,

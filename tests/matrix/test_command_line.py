@@ -1,14 +1,11 @@
-"""Mode matrix as it is typed: mistakes, how it ends, and one real matrix."""
+"""Mode matrix as it is typed: mistakes, and one real matrix."""
 
 import csv
-import signal
 
 import pytest
 
 from tests.command import run as command_line
 from tests.matrix import place
-from tpr_jax import main
-from tpr_jax.matrix import problems
 
 MATRIX = "--config=configs/matrix.py"
 MODE = "--mode=matrix"
@@ -33,30 +30,6 @@ def test_mistakes_on_the_command_line(tmp_path, arguments, code, parts):
   for part in parts:
     assert part in done.stderr
   assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-  ("error", "code", "text"),
-  [
-    (
-      problems.Interrupted(signal.SIGTERM, 2, 4),
-      143,
-      "stopped by SIGTERM with 2 of 4 cells finished; the same command continues",
-    ),
-    (problems.Interrupted(signal.SIGINT, 2, 4), 130, "stopped by SIGINT"),
-    (problems.MatrixError("at work"), 1, "error: at work"),
-  ],
-)
-def test_how_a_matrix_leaves(monkeypatch, capsys, error, code, text):
-  def work():
-    raise error
-
-  monkeypatch.setattr(main, "_dispatch", work)
-  monkeypatch.setattr(main.logging, "set_verbosity", lambda _: None)
-  with pytest.raises(SystemExit) as caught:
-    main.main(None)
-  assert caught.value.code == code
-  assert text in capsys.readouterr().err
 
 
 def test_a_matrix_from_the_command_line(runs, tmp_path):

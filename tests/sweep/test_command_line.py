@@ -1,8 +1,7 @@
-"""Mode sweep as it is typed: mistakes, how it ends, and one real run."""
+"""Mode sweep as it is typed: mistakes, and one real run."""
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from importlib import metadata
@@ -10,8 +9,6 @@ from importlib import metadata
 import pytest
 
 from tests.sweep.place import CFAM, ROOT
-from tpr_jax import main
-from tpr_jax.sweep import processes
 
 
 def command_line(folder, *arguments):
@@ -50,30 +47,6 @@ def test_mistakes_on_the_command_line(tmp_path, arguments, code, parts):
   for part in parts:
     assert part in done.stderr
   assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-  ("error", "code", "text"),
-  [
-    (
-      processes.Interrupted(signal.SIGTERM, 2, 4),
-      143,
-      "stopped by SIGTERM with 2 of 4 runs finished; the same command continues",
-    ),
-    (processes.Interrupted(signal.SIGINT, 2, 4), 130, "stopped by SIGINT"),
-    (processes.SweepError("at work"), 1, "error: at work"),
-  ],
-)
-def test_how_an_interrupted_sweep_leaves(monkeypatch, capsys, error, code, text):
-  def work():
-    raise error
-
-  monkeypatch.setattr(main, "_dispatch", work)
-  monkeypatch.setattr(main.logging, "set_verbosity", lambda _: None)
-  with pytest.raises(SystemExit) as caught:
-    main.main(None)
-  assert caught.value.code == code
-  assert text in capsys.readouterr().err
 
 
 TINY = """

@@ -195,7 +195,9 @@ def test_a_mistake_of_ours_leaves_no_run_behind(place, monkeypatch):
 
   monkeypatch.setattr(run.Sweep, "_ended", spoilt)
   with pytest.raises(OSError, match="disk full"):
-    place.run({"B-seed0": "wait"}, jobs=2)
+    # A ends when B is there to be stopped.
+    does = {"A-seed0": "meet", "B-seed0": "wait"}
+    place.run(does, dict(meet=["B-seed0"]), jobs=2)
   assert "saved B-seed0" in place.starts()
 
 

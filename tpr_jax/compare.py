@@ -15,6 +15,7 @@ import numpy as np
 from tpr_jax import config as configs
 from tpr_jax import eval_data, rankings
 from tpr_jax import groups as grouping
+from tpr_jax.core import text
 from tpr_jax.data.record import Dataset, DatasetError
 from tpr_jax.metrics import per_query, uncertainty
 from tpr_jax.rankings import Ranked
@@ -330,26 +331,13 @@ def notes(found: Found) -> list[str]:
 
 def table(found: Found) -> str:
   """Plain text for a terminal."""
-  lines = _lines(found)
-  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-  text = []
-  for line in lines:
-    cells = zip(line, widths, range(len(line)), strict=True)
-    text.append(
-      "  ".join(c.ljust(w) if i < 2 else c.rjust(w) for c, w, i in cells).rstrip()
-    )
-  text.insert(1, "-" * max(map(len, text)))
-  return "\n".join([*text, "", *notes(found)])
+  return "\n".join([*text.aligned(_lines(found), left=2), "", *notes(found)])
 
 
 def markdown(found: Found) -> str:
   """The same as a Markdown page."""
-  head, *lines = ([_escaped(cell) for cell in line] for line in _lines(found))
+  head, *lines = ([text.escaped(cell) for cell in line] for line in _lines(found))
   rows = [head, ["---", "---", *["---:"] * (len(head) - 2)], *lines]
   body = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-  said = "\n".join(f"- {_escaped(note)}" for note in notes(found))
+  said = "\n".join(f"- {text.escaped(note)}" for note in notes(found))
   return f"# Comparison\n\n{body}\n\n{said}\n"
-
-
-def _escaped(cell: str) -> str:
-  return cell.strip().replace("|", "\\|")

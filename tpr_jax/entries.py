@@ -80,6 +80,8 @@ def score(
   explained = _explained(found, data, entry, how, towers)
   if folder is not None:
     (folder / "rankings").mkdir(parents=True, exist_ok=True)
+    again_file = folder / "rankings" / f"{name}{rankings.RERANKED}.npz"
+    again_file.unlink(missing_ok=True)  # of an earlier evaluation
     for label, one in scored.items():
       np.savez_compressed(folder / "rankings" / f"{label}.npz", **one.rankings)
     if how.get("save_features", False):

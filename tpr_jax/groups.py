@@ -9,10 +9,10 @@ twins" and "others".
 
 import bisect
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from tpr_jax.core import text
 from tpr_jax.data.record import Dataset, Record
 
 Names = list[str | None]  # of every query its group; None: in no group
@@ -109,8 +109,4 @@ def _known(dataset: Dataset) -> list[str]:
 
 def ordered(names: Sequence[str | None]) -> list[str]:
   """The groups there are, once each; numbers within names by their size."""
-  natural = lambda name: [
-    (int(part), "") if part.isdigit() else (-1, part)
-    for part in re.split(r"(\d+)", name)
-  ]
-  return sorted({name for name in names if name is not None}, key=natural)
+  return sorted({name for name in names if name is not None}, key=text.natural)

@@ -30,7 +30,6 @@ Modes (`--mode`):
 
 import os
 import pathlib
-import shlex
 import signal
 import sys
 
@@ -38,7 +37,7 @@ from absl import app, flags, logging
 
 from tpr_jax import cli
 from tpr_jax import config as configs
-from tpr_jax.core import host_memory
+from tpr_jax.core import host_memory, text
 
 flags.adopt_module_key_flags(cli)  # --help shows them
 
@@ -52,8 +51,7 @@ def _sweep() -> int:
   config, folder = cli.config_and_folder()
   from tpr_jax.sweep import plan, run
 
-  words = [pathlib.Path(sys.executable).name, "-m", "tpr_jax.main", *sys.argv[1:]]
-  return run.Sweep(plan.build(config, folder), words=shlex.join(words))()
+  return run.Sweep(plan.build(config, folder), words=text.command())()
 
 
 def _feature_eval() -> int:

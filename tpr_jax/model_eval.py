@@ -7,8 +7,6 @@ towers, picture size, resize filter, tokenizer and text length.
 import dataclasses
 import pathlib
 import re
-import shlex
-import sys
 import time
 from collections.abc import Callable, Collection
 from typing import Any
@@ -293,22 +291,10 @@ def check_free(out: pathlib.Path) -> None:
     )
 
 
-def command() -> str:
-  """How this process was asked for."""
-  words = [pathlib.Path(sys.executable).name, "-m", "tpr_jax.main", *sys.argv[1:]]
-  return shlex.join(words)
-
-
-def provenance() -> dict[str, Any]:
-  """{"command", "versions", "devices"} of this process."""
-  devices = [f"{device.platform}:{device.device_kind}" for device in jax.devices()]
-  return dict(command=command(), versions=run_folder.versions(), devices=devices)
-
-
 def _write(out: pathlib.Path, results: dict[str, Any], started: float) -> None:
   stamp = lambda t: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(t))
   run = dict(
-    **provenance(),
+    **run_folder.provenance(),
     parameters=results["model"]["parameters"],
     started=stamp(started),
     finished=stamp(time.time()),

@@ -2,7 +2,6 @@
 
 import pathlib
 import platform
-import sys
 import time
 from collections.abc import Mapping
 from importlib import metadata
@@ -12,6 +11,7 @@ import jax
 from ml_collections import ConfigDict
 
 from tpr_jax import config as configs
+from tpr_jax.core import text
 
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -63,12 +63,8 @@ class RunFolder:
     """What run.json says, brought up to date; `started` in seconds since 1970."""
     run = self.read()
     run.update(
-      command=" ".join(
-        [pathlib.Path(sys.executable).name, "-m tpr_jax.main", *sys.argv[1:]]
-      ),
+      **provenance(),
       seed=seed,
-      versions=versions(),
-      devices=[f"{d.platform}:{d.device_kind}" for d in jax.devices()],
       parameters=parameters,
       num_classes=num_classes,
       weights=weights,
@@ -76,6 +72,12 @@ class RunFolder:
     run.setdefault("started", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)))
     run.setdefault("seconds", {})
     return run
+
+
+def provenance() -> dict[str, Any]:
+  """{"command", "versions", "devices"} of this process."""
+  devices = [f"{device.platform}:{device.device_kind}" for device in jax.devices()]
+  return dict(command=text.command(), versions=versions(), devices=devices)
 
 
 def versions() -> dict[str, str]:

@@ -131,7 +131,11 @@ def best_legacy(folder: pathlib.Path, select: str) -> dict[str, dict[str, float]
   """Entry -> its scores, and "step", where `select` was best; the first of equals."""
   path, best = folder / "metrics.jsonl", {}
   lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-  for line in map(json.loads, lines):
+  for text in lines:
+    try:
+      line = json.loads(text)
+    except ValueError:
+      break  # a kill can cut the last line
     if line["kind"] == "legacy":
       entry = line.pop("entry")
       if entry not in best or line[select] > best[entry][select]:

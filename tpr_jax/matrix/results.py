@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tpr_jax.core import text
 from tpr_jax.matrix.settings import Column, Row, Settings
 from tpr_jax.metrics import per_query
-from tpr_jax.model_eval import command
 from tpr_jax.sweep.results import spread
 
 Summary = dict[str, Any]  # what matrix.json holds
@@ -40,7 +40,7 @@ def collect(
   return dict(
     name=settings.config["name"],
     title=settings.title,
-    command=command(),
+    command=text.command(),
     config=dict(settings.config),
     columns=[_column(column, todo) for column in settings.columns],
     scores=list(settings.scores),

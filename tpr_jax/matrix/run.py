@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tpr_jax import config as configs
-from tpr_jax import encoding, entries, evaluate, model_eval, weights_id
+from tpr_jax import encoding, entries, evaluate, model_eval, run_folder, weights_id
 from tpr_jax.core import lock as locks
 from tpr_jax.core import sharding
 from tpr_jax.core.times import duration
@@ -232,7 +232,7 @@ class Matrix:
         msd_variant=self.settings.eval["msd_variant"],
         captions=report,
         evals=scores,
-        made=dict(model_eval.provenance(), seconds=time.time() - started),
+        made=dict(run_folder.provenance(), seconds=time.time() - started),
       )
       todo.cell.publish(partial, found)
     return found

@@ -12,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from tpr_jax import config as configs
+from tpr_jax.core import text
 from tpr_jax.data import build
 from tpr_jax.matrix.problems import MatrixError
 from tpr_jax.report import tables
@@ -191,11 +192,7 @@ def _matching(word: str) -> list[str]:
   expanded = os.path.expanduser(word)
   if not any(mark in word for mark in "*?[") or os.path.exists(expanded):
     return [str(pathlib.PurePath(expanded))]
-  parts = lambda path: [
-    (int(part), "") if part.isdigit() else (-1, part)
-    for part in re.split(r"(\d+)", path)
-  ]
-  return sorted(glob.glob(expanded), key=parts) or [word]
+  return sorted(glob.glob(expanded), key=text.natural) or [word]
 
 
 def _absolute(place: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tpr_jax.core import text
 from tpr_jax.matrix.results import ALL, I2T, T2I, Summary
 
 Lines = list[list[str]]
@@ -87,18 +88,6 @@ def _all(summary: Summary, bold: Callable[[str], str]) -> list[Lines]:
   return [_main(summary, score, bold) for score in scores] + below
 
 
-def _aligned(lines: Lines) -> list[str]:
-  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-  text = [
-    "  ".join(
-      [line[0].ljust(widths[0])]
-      + [part.rjust(width) for part, width in zip(line[1:], widths[1:], strict=True)]
-    ).rstrip()
-    for line in lines
-  ]
-  return [text[0], "-" * max(map(len, text)), *text[1:]]
-
-
 def _sizes(summary: Summary) -> str:
   """How large the test sets are."""
   known = [c for c in summary["columns"] if c["queries"]]
@@ -113,28 +102,24 @@ def notes(summary: Summary) -> list[str]:
 
 def terminal(summary: Summary) -> str:
   """Aligned tables and remarks, without a final line break."""
-  text = []
+  found = []
   for lines in _all(summary, bold=lambda cell: cell):
     if any(cell.endswith("*") for line in lines for cell in line):
       lines = [[line[0], *(c if c[-1:] == "*" else f"{c} " for c in line[1:])]
                for line in lines]  # fmt: skip
-    text += [*_aligned(lines), ""]
-  return "\n".join(text + notes(summary))
+    found += [*text.aligned(lines), ""]
+  return "\n".join(found + notes(summary))
 
 
 def markdown(summary: Summary) -> str:
   """Tables (the best of a column bold), remarks, and the command."""
-  found = [f"# {escaped(summary['name'])}\n"]
+  found = [f"# {text.escaped(summary['name'])}\n"]
   for lines in _all(summary, bold=lambda cell: f"**{cell}**"):
-    head, *body = ([escaped(cell) for cell in line] for line in lines)
+    head, *body = ([text.escaped(cell) for cell in line] for line in lines)
     rows = [head, ["---", *["--:"] * (len(head) - 1)], *body]
     found.append("\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n")
-  found.append("\n".join(f"- {escaped(note)}" for note in notes(summary)) + "\n")
+  found.append("\n".join(f"- {text.escaped(note)}" for note in notes(summary)) + "\n")
   return "\n".join([*found, f"```bash\n{summary['command']}\n```\n"])
-
-
-def escaped(text: str) -> str:
-  return text.replace("|", "\\|")
 
 
 def columns_of(summary: Summary) -> Sequence[str]:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from tpr_jax.core import text
 from tpr_jax.metrics import per_query
 
 METRICS = per_query.SCORES
@@ -91,25 +92,11 @@ def results_table(results: Mapping[str, Any]) -> str:
   shown = columns(table)
   name = lambda row: ("  " if row.kind == "group" else "") + row.name
   values = [[name(row), *(cell(k, row.values[k]) for k in shown)] for row in table]
-  text = _aligned([["", *shown], *values])
+  found = text.aligned([["", *shown], *values])
   if any(row.intervals for row in table):
     spans = [[name(row), *(span(row, key) for key in METRICS)] for row in table]
-    text += ["", *_aligned([[f"{_level(results)} interval", *METRICS], *spans])]
-  return "\n".join(text + remarks(results))
-
-
-def _aligned(lines: list[list[str]]) -> list[str]:
-  """Lines of cells, the first of them the head; names left, numbers right."""
-  widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-  text = [
-    "  ".join(
-      [line[0].ljust(widths[0])]
-      + [part.rjust(width) for part, width in zip(line[1:], widths[1:], strict=True)]
-    ).rstrip()
-    for line in lines
-  ]
-  text.insert(1, "-" * max(len(line) for line in text))
-  return text
+    found += ["", *text.aligned([[f"{_level(results)} interval", *METRICS], *spans])]
+  return "\n".join(found + remarks(results))
 
 
 def _summaries(results: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from tpr_jax.core import text
 from tpr_jax.core.times import duration
 from tpr_jax.sweep.results import Summary
 
@@ -44,17 +45,7 @@ def _cells(summary: Summary) -> list[list[str]]:
 
 def terminal(summary: Summary) -> str:
   """Aligned columns and remarks, without a final line break."""
-  lines = _cells(summary)
-  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-  text = [
-    "  ".join(
-      [line[0].ljust(widths[0])]
-      + [part.rjust(width) for part, width in zip(line[1:], widths[1:], strict=True)]
-    ).rstrip()
-    for line in lines
-  ]
-  text.insert(1, "-" * max(map(len, text)))
-  return "\n".join(text + remarks(summary))
+  return "\n".join(text.aligned(_cells(summary)) + remarks(summary))
 
 
 def markdown(summary: Summary) -> str:

@@ -33,6 +33,7 @@ LAYER = dict(
   ahead=4,
   gradients=4,
   train=4,
+  program=5,
   second_stage=3,
   encoding=3.5,
   evaluate=4,

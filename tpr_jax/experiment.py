@@ -4,11 +4,10 @@ Training, which needs far more, is training.py."""
 
 import pathlib
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from tpr_jax import checkpoints as ckpt
@@ -18,7 +17,7 @@ from tpr_jax import (
   entries,
   eval_data,
   evaluate,
-  objectives,
+  program,
   rankings,
   run_log,
   run_weights,
@@ -31,7 +30,6 @@ from tpr_jax.data import build as data_build
 from tpr_jax.data import pipeline, tokenizer, transforms
 from tpr_jax.data.record import Dataset
 from tpr_jax.initial import Initial
-from tpr_jax.models import build as model_build
 from tpr_jax.report import report, tables
 from tpr_jax.run_folder import RunError, RunFolder
 
@@ -87,23 +85,16 @@ class Experiment:
     decided = self.initial.settings(self.config.model.to_dict())
     return run_weights.model_fields(self.config, decided)
 
-  def model(self, num_classes: int, heads: Collection[str] | None = None) -> Any:
-    """The Flax module with the heads that the active losses need (or those given)."""
-    config = self.config
-    if heads is None:
-      heads = objectives.heads(config.losses, config.objective)
-    return model_build.build(
-      self.fields,
-      vocab_size=self.tokenizer.vocab_size,
-      num_classes=num_classes,
-      heads=heads,
+  def model(self, num_classes: int) -> Any:
+    """The Flax module with the heads that the active losses need."""
+    vocab_size = self.tokenizer.vocab_size
+    return program.model(
+      self.config, self.fields, vocab_size=vocab_size, num_classes=num_classes
     )
 
   def init_fn(self, model: Any) -> Callable[[jax.Array], Params]:
     """key -> fresh parameters of the model."""
-    image = jnp.zeros((2, *self.config.model.image_size, 3), jnp.uint8)
-    text = jnp.full((2, self.config.text.length), self.tokenizer.end_id, jnp.int32)
-    return lambda key: model.init(key, image, text)["params"]
+    return program.init_fn(self.config, model, self.tokenizer.end_id)
 
   def _towers(self, model: Any) -> encoding.Encoder:
     if self._encoder is None:

@@ -6,20 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from tpr_jax import checkpoints as ckpt
 from tpr_jax import config as configs
-from tpr_jax import evaluate, gradients, objectives, optim, run_folder, train, two_stage
+from tpr_jax import evaluate, program, run_folder, train, two_stage
 from tpr_jax.ahead import CompiledAhead
 from tpr_jax.core import sharding, tree
 from tpr_jax.core.types import Params, TrainState
 from tpr_jax.data import pipeline, transforms
-from tpr_jax.data import sampler as samplers
 from tpr_jax.data.record import Dataset
 from tpr_jax.experiment import Experiment
 from tpr_jax.metrics import msd
-from tpr_jax.models import build as model_build
 from tpr_jax.run_log import RunLog
 
 
@@ -57,8 +54,8 @@ class Training:
     self.steps = self.config.train.steps or round(
       self.config.train.epochs * self.per_epoch
     )
-    self.model = experiment.model(self.classes)
-    self.plan, self.train_step = self._plan()
+    built = self._program()
+    self.model, self.plan, self.train_step = built.model, built.plan, built.step
     experiment.say(
       f"  {self.batches.captions}\n{tree.count(self.plan.shapes.params):,} parameters,"
       f" {self.steps:,} steps of {self.config.data.batch} ({self.per_epoch:,} steps an"
@@ -85,30 +82,17 @@ class Training:
       cache_mb=data.cache_mb,
     )
 
-  def _plan(self) -> tuple[train.StatePlan, Any]:
-    """(how the state is made, the jitted step): traced and compiled when needed."""
-    experiment, config = self.experiment, self.config
-    objective = objectives.make_objective(
-      self.model,
-      config.losses,
-      config.objective,
-      masking=_masking(experiment.tokenizer, config.text),
-    )
-    init_fn, key = experiment.init_fn(self.model), jax.random.key(0)
-    complete = experiment.model(self.classes, heads=model_build.HEADS)
-    tx, schedule = optim.make_optimizer(
-      config.optim,
-      jax.eval_shape(init_fn, key),
+  def _program(self) -> program.Program:
+    experiment = self.experiment
+    return program.build(
+      self.config,
+      experiment.fields,
+      tokenizer=experiment.tokenizer,
+      num_classes=self.classes,
+      mesh=experiment.mesh,
       steps=self.steps,
       steps_per_epoch=self.per_epoch,
-      complete=lambda: jax.eval_shape(experiment.init_fn(complete), key),
     )
-    plan = train.state_plan(init_fn, tx, experiment.mesh, config.shardings)
-    grad_fn = gradients.make_grad_fn(
-      objective, micro_batches=config.train.micro_batches
-    )
-    step = train.make_train_step(grad_fn, tx, schedule, experiment.mesh, plan.shardings)
-    return plan, step
 
   def run(self) -> None:
     """Trains from the newest checkpoint, or the first step, to the last."""
@@ -123,21 +107,11 @@ class Training:
 
   def _compile(self) -> CompiledAhead:
     """The step, with a program on its way for each length of the texts."""
-    config, batch_sh = self.config, sharding.batch_sharding(self.experiment.mesh)
-
-    def of(*shape, dtype=jnp.int32):
-      shape = (config.data.batch, *shape)
-      return jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sh)
-
-    lengths = samplers.bucket_lengths(tuple(config.text.buckets), config.text.length)
+    batches = program.batch_shapes(self.config, self.experiment.mesh)
     if self.saved == self.steps:
-      lengths = ()  # nothing is left to train
-    image = of(*config.model.image_size, 3, dtype=jnp.uint8)
+      batches = []  # nothing is left to train
     return CompiledAhead(
-      self.train_step,
-      self.plan.shapes,
-      [dict(image=image, text=of(n), ids=of(), image_id=of()) for n in lengths],
-      jax.random.key(config.seed),
+      self.train_step, self.plan.shapes, batches, jax.random.key(self.config.seed)
     )
 
   def _first_state(self) -> TrainState:
@@ -228,18 +202,6 @@ class Training:
         log.legacy(step, name, experiment.validate(self.model, params, dataset))
 
     return observe
-
-
-def _masking(tokenizer: Any, text: Any) -> dict[str, Any]:
-  """Arguments of losses/mlm.mask_tokens: the rates, and the tokenizer's ids."""
-  return dict(
-    mask_id=tokenizer.mask_id,
-    vocab_size=tokenizer.vocab_size,
-    special_ids=(tokenizer.start_id, tokenizer.end_id),
-    share=text.mask_share,
-    mask=text.mask_as_mask,
-    random=text.mask_as_random,
-  )
 
 
 def _check(config: Any, shards: int) -> None:

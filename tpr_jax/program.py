@@ -1,0 +1,134 @@
+"""The training program that a config describes: model, objective, optimizer, placement.
+
+Needs neither data nor a run folder, so it can also be compiled where neither is.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from tpr_jax import gradients, objectives, optim, train
+from tpr_jax.core import sharding
+from tpr_jax.core.types import Params
+from tpr_jax.data import sampler as samplers
+from tpr_jax.models import build as model_build
+
+
+class Program(NamedTuple):
+  """What trains.
+
+  Attributes:
+    model: the Flax module, with the heads that the active losses need.
+    plan: how the state is made, its shapes and where each leaf lives.
+    step: the jitted step (train.make_train_step).
+  """
+
+  model: Any
+  plan: train.StatePlan
+  step: Callable[..., Any]
+
+
+def model(
+  config: ConfigDict,
+  fields: Mapping[str, Any],
+  *,
+  vocab_size: int,
+  num_classes: int,
+  heads: Collection[str] | None = None,
+) -> Any:
+  """The Flax module with the heads that the active losses need (or those given).
+
+  Args:
+    fields: of models/build.py.
+    num_classes: training identities.
+  """
+  if heads is None:
+    heads = objectives.heads(config.losses, config.objective)
+  return model_build.build(
+    fields, vocab_size=vocab_size, num_classes=num_classes, heads=heads
+  )
+
+
+def init_fn(
+  config: ConfigDict, module: Any, end_id: int
+) -> Callable[[jax.Array], Params]:
+  """key -> fresh parameters of the module; `end_id`: the tokenizer's end token."""
+  image = jnp.zeros((2, *config.model.image_size, 3), jnp.uint8)
+  text = jnp.full((2, config.text.length), end_id, jnp.int32)
+  return lambda key: module.init(key, image, text)["params"]
+
+
+def build(
+  config: ConfigDict,
+  fields: Mapping[str, Any],
+  *,
+  tokenizer: Any,
+  num_classes: int,
+  mesh: Mesh,
+  steps: int,
+  steps_per_epoch: int,
+) -> Program:
+  """The program, traced and compiled when needed.
+
+  Args:
+    fields: of models/build.py.
+    tokenizer: anything with vocab_size, mask_id, start_id and end_id.
+    num_classes: training identities.
+
+  Raises:
+    ValueError: fields of the config that do not fit each other.
+  """
+  made = dict(vocab_size=tokenizer.vocab_size, num_classes=num_classes)
+  module = model(config, fields, **made)
+  complete = model(config, fields, heads=model_build.HEADS, **made)
+  key = jax.random.key(0)
+
+  def init(module):
+    return init_fn(config, module, tokenizer.end_id)
+
+  objective = objectives.make_objective(
+    module,
+    config.losses,
+    config.objective,
+    masking=_masking(tokenizer, config.text),
+  )
+  tx, schedule = optim.make_optimizer(
+    config.optim,
+    jax.eval_shape(init(module), key),
+    steps=steps,
+    steps_per_epoch=steps_per_epoch,
+    complete=lambda: jax.eval_shape(init(complete), key),
+  )
+  plan = train.state_plan(init(module), tx, mesh, config.shardings)
+  grad_fn = gradients.make_grad_fn(objective, micro_batches=config.train.micro_batches)
+  step = train.make_train_step(grad_fn, tx, schedule, mesh, plan.shardings)
+  return Program(module, plan, step)
+
+
+def batch_shapes(config: ConfigDict, mesh: Mesh) -> list[dict[str, Any]]:
+  """Shapes, dtypes and shardings of the batches: one dict for each text length."""
+  batch_sh = sharding.batch_sharding(mesh)
+
+  def of(*shape, dtype=jnp.int32):
+    shape = (config.data.batch, *shape)
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sh)
+
+  lengths = samplers.bucket_lengths(tuple(config.text.buckets), config.text.length)
+  image = of(*config.model.image_size, 3, dtype=jnp.uint8)
+  return [dict(image=image, text=of(n), ids=of(), image_id=of()) for n in lengths]
+
+
+def _masking(tokenizer: Any, text: Any) -> dict[str, Any]:
+  """Arguments of losses/mlm.mask_tokens: the rates, and the tokenizer's ids."""
+  return dict(
+    mask_id=tokenizer.mask_id,
+    vocab_size=tokenizer.vocab_size,
+    special_ids=(tokenizer.start_id, tokenizer.end_id),
+    share=text.mask_share,
+    mask=text.mask_as_mask,
+    random=text.mask_as_random,
+  )

@@ -91,6 +91,8 @@ def recipe(name: str, arg: SimpleNamespace) -> ConfigDict:
   c.train.select = "R1"  # validation score that picks the checkpoint
   c.train.keep_last = 2
   c.train.keep_best = 1
+  # The same bytes each time on a GPU too (tpr_jax/core/deterministic.py); slower there.
+  c.train.deterministic = True
 
   c.eval = ConfigDict(dict(batch=128, msd_variant="paper"))
   c.eval.ci_level = 0.95  # of the intervals by identity (metrics/uncertainty.py)

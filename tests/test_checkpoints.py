@@ -50,9 +50,8 @@ def batches(**options):
 
 def write(saved, steps, scores=None):
   """A checkpoint for each step; `scores` by step."""
-  data = batches()
   for step in steps:
-    saved.save(step, make_state(step), data, {"step": step}, (scores or {}).get(step))
+    saved.save(step, make_state(step), {"step": step}, (scores or {}).get(step))
   saved.wait()
 
 
@@ -72,7 +71,7 @@ def written(tmp_path_factory):
     next(data)
   saved = Checkpoints(folder)
   meta = {"step": 7, "config": {"seed": 0, "sizes": [1, 2]}, "versions": {"a": "1"}}
-  saved.save(7, state, data, meta, score=50.0)
+  saved.save(7, state, {**meta, "data": data.get_state()}, score=50.0)
   saved.wait()
   saved.close()
   return folder, state, [next(data) for _ in range(3)]
@@ -82,7 +81,8 @@ def test_state_meta_and_data_position_come_back(written):
   folder, state, following = written
   data = batches()
   saved = Checkpoints(folder)
-  found, meta = saved.restore(7, wanted(state), data)
+  found, meta = saved.restore(7, wanted(state))
+  data.set_state(meta["data"])
   saved.close()
   assert_equal(found, state)
   assert meta["step"] == 7 and meta["versions"] == {"a": "1"}
@@ -107,7 +107,7 @@ def test_saved_on_any_layout_restored_on_any_other(tmp_path, sizes, rules):
   state, mesh = make_state(3), mesh_of(8, **sizes)
   spread = jax.device_put(state, sharding.state_shardings(state, mesh, rules))
   saved = Checkpoints(tmp_path / "c")
-  saved.save(3, spread, batches(), {"step": 3})
+  saved.save(3, spread, {"step": 3})
   saved.wait()
   for target, target_rules in [
     (ONE, WHOLE),
@@ -174,7 +174,7 @@ def test_a_checkpoint_without_a_score_never_displaces_a_scored_one(tmp_path):
 def test_a_step_is_written_once(tmp_path):
   saved = Checkpoints(tmp_path / "c")
   write(saved, [1])
-  saved.save(1, make_state(2), batches(), {"step": 1})
+  saved.save(1, make_state(2), {"step": 1})
   saved.wait()
   found, _ = saved.restore(1, wanted(make_state(1)))
   assert_equal(found, make_state(1))
@@ -229,21 +229,13 @@ def test_another_model_is_named_by_what_differs(written, change, message, part):
 
 def test_a_parameter_too_many_in_the_checkpoint_is_named(tmp_path):
   saved = Checkpoints(tmp_path / "c")
-  saved.save(1, make_state(1, extra="matcher"), batches(), {"step": 1})
+  saved.save(1, make_state(1, extra="matcher"), {"step": 1})
   saved.wait()
   small = make_state(1)
   with pytest.raises(CheckpointError, match="matcher/kernel"):
     saved.restore(1, wanted(small))
   # Evaluation drops heads on purpose: the parameters asked for are all there.
   assert_equal(saved.restore_params(1, wanted(small.params)), small.params)
-  saved.close()
-
-
-def test_other_data_is_named(written):
-  folder, state, _ = written
-  saved = Checkpoints(folder, read_only=True)
-  with pytest.raises(CheckpointError, match=r"batch=4.*batch=8"):
-    saved.restore(7, wanted(state), batches(batch=8))
   saved.close()
 
 

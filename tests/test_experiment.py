@@ -9,10 +9,11 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from etils import epath
 
 from tests import small_run
 from tpr_jax import config as configs
-from tpr_jax import feature_eval, saliency, saliency_files, training
+from tpr_jax import feature_eval, saliency, saliency_files, seal, training
 from tpr_jax.checkpoints import CheckpointError
 from tpr_jax.core import tree
 from tpr_jax.data import build as data_build
@@ -298,6 +299,7 @@ def test_the_best_checkpoint_is_evaluated_and_not_the_last(copy, monkeypatch, ca
   for step, value in ((3, 99.0), (6, 98.0)):
     path = folder / "checkpoints" / str(step) / "metrics" / "metrics"
     path.write_text(json.dumps({**json.loads(path.read_text()), "score": value}))
+    seal.write(epath.Path(folder / "checkpoints" / str(step)))
 
   class Seen(Exception):
     pass
@@ -380,6 +382,15 @@ def test_a_run_killed_before_its_first_checkpoint_says_so(copy):
 # ---- interrupted
 
 
+def trained_lines(log):
+  """The lines on training, without what depends on the clock."""
+  return [
+    {k: v for k, v in line.items() if k != "examples_per_second"}
+    for line in log
+    if line["kind"] == "train"
+  ]
+
+
 def test_stopped_in_the_middle_and_run_again_ends_with_the_same_bytes(
   tmp_path, monkeypatch
 ):
@@ -416,6 +427,7 @@ def test_stopped_in_the_middle_and_run_again_ends_with_the_same_bytes(
   logs = {name: lines(tmp_path / name) for name in ("straight", "stopped")}
   for log in logs.values():
     assert [x["step"] for x in log if x["kind"] == "train"] == [2, 3, 4, 6]
+  assert trained_lines(logs["stopped"]) == trained_lines(logs["straight"])
   watched = [x for x in logs["stopped"] if x["kind"] == "legacy"]
   assert [(x["step"], x["entry"]) for x in watched] == [
     (step, name) for step in (3, 6) for name in ("test", "test_coarse")

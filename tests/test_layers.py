@@ -17,6 +17,7 @@ LAYER = dict(
   convert=3,
   objectives=3,
   optim=3,
+  seal=2,
   checkpoints=3,
   run_folder=3,
   groups=3,
@@ -52,6 +53,7 @@ LAYER = dict(
   model_eval=7,
   matrix=8,
   cli=9,
+  supervise=9,
   main=10,
 )
 

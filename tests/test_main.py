@@ -163,6 +163,7 @@ def ends(monkeypatch, capsys):
       raise error
 
     monkeypatch.setattr(main, "_dispatch", work)
+    monkeypatch.setattr(main.cli, "distributed", lambda: False)
     level = logging.get_verbosity()
     with pytest.raises(SystemExit) as caught:
       main.main(None)
@@ -219,6 +220,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
     raise ValueError("a bug")
 
   monkeypatch.setattr(main, "_dispatch", work)
+  monkeypatch.setattr(main.cli, "distributed", lambda: False)
   level = logging.get_verbosity()
   with pytest.raises(ValueError, match="a bug"):
     main.main(None)

@@ -2,7 +2,6 @@
 
 import time
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,14 +47,13 @@ def write(folder, scores=SCORES, config=None, weights=None):
   )
   made.files.write(record)
   saved = ckpt.Checkpoints(folder / "checkpoints")
-  data = iter(grain.MapDataset.range(9).to_iter_dataset())
   for step, score in scores.items():
     state = TrainState(
       step=jnp.asarray(step, jnp.int32),
       params=jax.tree.map(jnp.asarray, params[step]),
       opt_state={"mu": jnp.zeros(3)},
     )
-    saved.save(step, state, data, {"step": step}, score)
+    saved.save(step, state, {"step": step}, score)
   saved.wait()
   saved.close()
   configs.write_json(folder / "results.json", RESULTS)

@@ -1,152 +1,223 @@
 """Checkpoints of a run: state, data position, config and versions, through Orbax.
 
 A checkpoint at step s holds everything that the continued run needs: `state` (step,
-parameters, optimizer), `data` (the input iterator's position), `meta` (config,
-versions, step, validation scores). Written in the background and made visible by one
-rename, so a checkpoint is whole or absent. Kept: the newest few, and the best few by
-validation score.
+parameters, optimizer) and `meta` (plain JSON: the input's position, config, versions,
+step, log), with its validation score. Written in the background and made visible by
+one rename, with the digests of its files (seal.py), so a checkpoint is whole or known
+not to be. Kept: the newest few, and the best few by validation score.
 """
 
-import pathlib
-from collections.abc import Mapping
-from typing import Any
+import errno
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
 
-import grain
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from orbax.checkpoint.checkpoint_managers import (
   AnyPreservationPolicy,
   BestN,
   LatestN,
 )
 
-from tpr_jax.core import tree
+from tpr_jax import seal
+from tpr_jax.core import processes, tree
 
+FORMAT = 2  # of `meta`; 2: has digests. Written by an earlier version: no such field.
+ASIDE = "damaged_checkpoints"  # beside the folder of the checkpoints
 _NAMED = 4  # differences that an error lists; a wrong width alone has hundreds
+_FULL = ("no space left", "disk quota exceeded", "file too large", "resource_exhausted")
 
 
 class CheckpointError(Exception):
-  """A checkpoint cannot be found or does not fit the model it is restored into."""
+  """A checkpoint cannot be found, written or used: says which and why."""
 
 
-def last_saved(folder: str | pathlib.Path) -> int | None:
+class DamagedCheckpoint(CheckpointError):
+  """A checkpoint's files are not what was written."""
+
+
+class Damaged(NamedTuple):
+  """A checkpoint that was set aside: its step, why, and where it is now."""
+
+  step: int
+  why: str
+  place: str
+
+
+def last_saved(folder: Any) -> int | None:
   """The newest step in the folder; None without one, or without the folder."""
-  if not pathlib.Path(folder).is_dir():
-    return None
-  saved = Checkpoints(folder, read_only=True)
-  try:
-    return saved.latest()
-  finally:
-    saved.close()
+  steps = _steps(epath.Path(folder))
+  return max(steps, default=None)
+
+
+def damage(folder: Any, step: int, *, contents: bool = True) -> str:
+  """What is wrong with the checkpoint of one step: "" if nothing can be found.
+
+  Args:
+    folder: of the checkpoints.
+    contents: read all of its files, not only the small ones.
+  """
+  place = epath.Path(folder) / str(step)
+  if not (place / seal.NAME).exists() and _unsealed(place):
+    return ""
+  return seal.problem(place, contents=contents)
+
+
+def _score(metrics: Mapping[str, float]) -> float:
+  return metrics["score"]
+
+
+def _steps(folder: epath.Path) -> list[int]:
+  if not folder.is_dir():
+    return []
+  return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+
+
+def _unsealed(place: epath.Path) -> bool:
+  """Whether it is a checkpoint of an earlier version, which wrote no digests."""
+  meta = place / "meta" / "metadata"
+  return meta.exists() and '"format"' not in meta.read_text()
+
+
+def _set_aside(folder: epath.Path) -> list[Damaged]:
+  """Moves what is not whole out of the way, the newest first; contents are read until
+  one is whole, of the others the small files, names and sizes."""
+  found, whole = [], False
+  for step in reversed(_steps(folder)):
+    why = damage(folder, step, contents=not whole)
+    if not why:
+      whole = True
+      continue
+    aside = folder.parent / ASIDE
+    aside.mkdir(parents=True, exist_ok=True)
+    taken = {path.name for path in aside.iterdir()}
+    names = [str(step), *(f"{step}.{n}" for n in range(1, len(taken) + 2))]
+    place = aside / next(name for name in names if name not in taken)
+    (folder / str(step)).rename(place)
+    found.append(Damaged(step, why, str(place)))
+  return found
 
 
 class Checkpoints:
   """The checkpoints in one folder.
 
   Args:
-    folder: made if missing.
+    folder: made if missing; a local path, or what `etils.epath` takes.
     keep_last: how many of the newest are kept.
     keep_best: how many of the best by `score` are kept beside them.
-    read_only: never creates or deletes anything.
+    read_only: never creates, moves or deletes anything.
+
+  Attributes:
+    set_aside: what was not whole when the folder was opened for writing.
   """
 
   def __init__(
     self,
-    folder: str | pathlib.Path,
+    folder: Any,
     *,
     keep_last: int = 2,
     keep_best: int = 1,
     read_only: bool = False,
   ):
-    self.folder = pathlib.Path(folder).absolute()
+    self.folder = epath.Path(folder).absolute()
     if read_only and not self.folder.is_dir():
       raise CheckpointError(f"no checkpoints at {self.folder}: is this a run's folder?")
+    found, self._checked = [], set()
+    if not read_only:
+      first = jax.process_index() == 0
+      found = processes.gather(_set_aside(self.folder) if first else [])[0]
+    self.set_aside = [Damaged(*each) for each in found]
+    self._manager = None
+    if read_only:
+      return
     best = BestN(
-      get_metric_fn=lambda metrics: metrics["score"],
-      n=keep_best,
-      keep_checkpoints_without_metrics=False,
+      get_metric_fn=_score, n=keep_best, keep_checkpoints_without_metrics=False
     )
     options = ocp.CheckpointManagerOptions(
       preservation_policy=AnyPreservationPolicy([LatestN(keep_last), best]),
-      best_fn=lambda metrics: metrics["score"],
+      best_fn=_score,
       best_mode="max",
-      create=not read_only,
-      read_only=read_only,
-      cleanup_tmp_directories=not read_only,
+      cleanup_tmp_directories=True,
+      temporary_path_class=seal.path_class(self.folder),
     )
-    self._manager = ocp.CheckpointManager(self.folder, options=options)
+    with self._writing():
+      self._manager = ocp.CheckpointManager(self.folder, options=options)
 
   def latest(self) -> int | None:
     """The newest step saved, or None."""
-    return self._manager.latest_step()
+    return max(self.steps(), default=None)
 
   def best(self) -> int | None:
     """The step with the highest score (the latest of equals); None if none has one."""
     scored = [(score, step) for step, score in self.scores().items()]
     return max(scored)[1] if scored else None
 
+  def steps(self) -> list[int]:
+    """All steps saved, those that are still being written included, ascending."""
+    if self._manager is None:
+      return _steps(self.folder)
+    return sorted(self._manager.all_steps())
+
   def scores(self) -> dict[int, float]:
     """step -> validation score, for the checkpoints on disk that have one."""
     found = {}
-    for step in self._manager.all_steps():
-      metrics = self._manager.metrics(step)
-      if metrics is not None:
-        found[step] = float(metrics["score"])
+    for step in self.steps():
+      path = self.folder / str(step) / "metrics" / "metrics"
+      if path.exists():
+        with suppress(ValueError, KeyError, TypeError):  # `damage` tells
+          found[step] = float(_score(json.loads(path.read_text())))
     return found
 
   def save(
-    self,
-    step: int,
-    state: Any,
-    data: Any,
-    meta: Mapping[str, Any],
-    score: float | None = None,
+    self, step: int, state: Any, meta: Mapping[str, Any], score: float | None = None
   ) -> None:
     """Starts writing step `step`; returns once device memory has been copied.
 
     Args:
       state: tree of arrays.
-      data: the Grain iterator whose position belongs to this state.
       meta: plain JSON values.
       score: validation score, higher is better; None: kept by recency only.
-    """
-    if step in self._manager.all_steps():
-      return
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state),
-        data=grain.checkpoint.CheckpointSave(data),
-        meta=ocp.args.JsonSave(dict(meta)),
-      ),
-      metrics=None if score is None else {"score": float(score)},
-    )
 
-  def restore(self, step: int, state: Any, data: Any = None) -> tuple[Any, dict]:
-    """(state, meta) of step `step`; sets the position of `data` when given.
+    Raises:
+      CheckpointError: it, or the one before, cannot be written.
+    """
+    if step in self.steps():
+      return
+    with self._writing():
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(state),
+          meta=ocp.args.JsonSave(dict(meta, format=FORMAT)),
+        ),
+        metrics=None if score is None else {"score": float(score)},
+      )
+
+  def restore(self, step: int, state: Any) -> tuple[Any, dict]:
+    """(state, meta) of step `step`.
 
     Args:
       state: tree of `jax.ShapeDtypeStruct` with shardings: what to restore, and where
         it shall live, whatever mesh it was saved from.
 
     Raises:
-      CheckpointError: the step is not there, or trees or shapes differ.
+      CheckpointError: the step is not there or damaged, or trees or shapes differ.
     """
     self._check_fit(step, state, whole=True)
-    items = {
-      "state": ocp.args.StandardRestore(state),
-      "meta": ocp.args.JsonRestore(),
-    }
-    if data is not None:
-      items["data"] = grain.checkpoint.CheckpointRestore(data)
-    try:
-      restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-    except (ValueError, KeyError, TypeError) as error:
-      raise CheckpointError(
-        f"checkpoint {self.folder / str(step)} does not fit this config: {error}"
-      ) from error
-    return restored["state"], restored["meta"]
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+      args = ocp.args.StandardRestore(state)
+      restored = reader.restore(self._state_folder(step), args=args)
+    return restored, self.meta(step)
+
+  def meta(self, step: int) -> dict[str, Any]:
+    """What was saved beside the state of step `step`."""
+    self._check_there(step)
+    return json.loads((self.folder / str(step) / "meta" / "metadata").read_text())
 
   def restore_params(self, step: int, params: Any) -> Any:
     """Only the parameters of step `step`, for evaluation: no optimizer is read.
@@ -189,17 +260,30 @@ class Checkpoints:
       )
       return reader.restore(self._state_folder(step), args=args)["params"]
 
-  def _state_folder(self, step: int) -> pathlib.Path:
+  def damage(self, step: int) -> str:
+    """What is wrong with the files of one step, "" if nothing; they are read once."""
+    why = ""
+    if step not in self._checked and jax.process_index() == 0:
+      why = damage(self.folder, step)
+    if step not in self._checked:
+      why = processes.gather(why)[0]
+    if not why:
+      self._checked.add(step)
+    return why
+
+  def _state_folder(self, step: int) -> epath.Path:
     return self.folder / str(step) / "state"
 
   def _check_there(self, step: int) -> None:
-    """Raises CheckpointError without step `step`; returns once it is written."""
-    if step not in self._manager.all_steps():
+    """Raises CheckpointError without step `step`, or if it is damaged; returns once it
+    is written."""
+    if step not in self.steps():
       raise CheckpointError(
-        f"{self.folder} has no checkpoint of step {step}; it has"
-        f" {sorted(self._manager.all_steps())}"
+        f"{self.folder} has no checkpoint of step {step}; it has {self.steps()}"
       )
     self.wait()
+    if why := self.damage(step):
+      raise DamagedCheckpoint(f"checkpoint {self.folder / str(step)} is damaged: {why}")
 
   def _check_fit(self, step: int, wanted: Any, *, whole: bool) -> None:
     """Names what differs, which Orbax does not (and a missing leaf it passes over)."""
@@ -226,10 +310,37 @@ class Checkpoints:
 
   def wait(self) -> None:
     """Returns when everything started has been written; raises what went wrong."""
-    self._manager.wait_until_finished()
+    if self._manager is not None:
+      with self._writing():
+        self._manager.wait_until_finished()
 
   def close(self) -> None:
-    self._manager.close()
+    if self._manager is not None:
+      self._manager.close()
+
+  @contextmanager
+  def _writing(self) -> Iterator[None]:
+    """Errors of writing, in the background or not, for people."""
+    try:
+      yield
+    except Exception as error:
+      full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+      if not full and not any(word in str(error).lower() for word in _FULL):
+        raise
+      kept = ", ".join(map(str, _steps(self.folder))) or "none"
+      raise CheckpointError(
+        f"no space left for a checkpoint in {self.folder} ({_free(self.folder)}): the"
+        f" earlier ones (steps: {kept}) are whole. Make room; the same command then"
+        " continues from the newest"
+      ) from error
+
+
+def _free(folder: epath.Path) -> str:
+  """How much room there is, where that can be known."""
+  try:
+    return f"{shutil.disk_usage(folder).free / 2**20:,.0f} MiB free"
+  except OSError:
+    return "its room is not known"
 
 
 def abstract(state: Any, shardings: Any) -> Any:

@@ -74,7 +74,17 @@ _ONLY_WITH_FEATURES = ("group_by", "i2t", "msd_variant")
 _ONLY_WITHOUT_CONFIG = (*_ONLY_WITH_FEATURES, "ci_level", "ci_resamples")
 FORMAT = flags.DEFINE_enum("format", "huggingface", FORMATS, "What export writes.")
 DISTRIBUTED = flags.DEFINE_bool(
-  "distributed", False, "Join a multi-process run described by the cluster's variables."
+  "distributed",
+  False,
+  "One of several processes of a run; SLURM, Cloud TPU, GKE or Open MPI say which.",
+)
+COORDINATOR = flags.DEFINE_string(
+  "coordinator", None, "HOST:PORT of process 0, where the cluster does not tell."
+)
+PROCESSES = flags.DEFINE_integer("processes", None, "How many there are, beside it.")
+PROCESS = flags.DEFINE_integer("process", None, "Which one this is, from 0.")
+PEER_TIMEOUT = flags.DEFINE_integer(
+  "peer_timeout", 60, "Seconds of silence after which a process is taken for dead."
 )
 
 
@@ -169,6 +179,20 @@ def overrides() -> list[str]:
   return list(config_flags.get_override_values(flags.FLAGS["config"]))
 
 
+def distributed() -> bool:
+  """Whether this is one of several processes of a run.
+
+  Raises:
+    ConfigError: some of the three flags that belong together are missing.
+  """
+  names = ("coordinator", "processes", "process")
+  given = [name for name in names if flags.FLAGS[name].value is not None]
+  if given and len(given) < len(names):
+    absent = ", ".join(f"--{name}" for name in names if name not in given)
+    raise configs.ConfigError(f"--{given[0]} needs {absent} beside it")
+  return DISTRIBUTED.value or bool(given)
+
+
 def check_flags() -> None:
   """Flags that would do nothing where they are.
 
@@ -176,6 +200,13 @@ def check_flags() -> None:
     ConfigError: names the flag, and where it belongs.
   """
   mode, given = MODE.value, lambda name: flags.FLAGS[name].present
+  if distributed() and mode not in ("train", "eval"):
+    raise configs.ConfigError(
+      f"--mode={mode} runs in one process: several (--distributed, --coordinator) are"
+      " for --mode=train and --mode=eval"
+    )
+  if given("peer_timeout") and not distributed():
+    raise configs.ConfigError("--peer_timeout is for several processes (--distributed)")
   features = mode == "eval" and given("features")
   model = mode == "eval" and given("model")
   allowed = {
@@ -198,11 +229,16 @@ def check_flags() -> None:
       "--out is for --mode=eval with --model or --features; a run's results are written"
       " to its own folder"
     )
+  several = ("distributed", "coordinator")
   for what, here, names in (
-    ("--features=FILE", features, ("config", "distributed", "run", "model")),
-    ("--mode=compare", mode == "compare", ("config", "distributed")),
-    ("--model=PLACE", model, ("run", "distributed")),
-    ("--mode=matrix", mode == "matrix", ("run", "distributed")),
+    (
+      "--features=FILE",
+      features,
+      ("config", "run", "model", *several),
+    ),
+    ("--mode=compare", mode == "compare", ("config",)),
+    ("--model=PLACE", model, ("run", *several)),
+    ("--mode=matrix", mode == "matrix", ("run",)),
   ):
     for name in names if here else ():
       if config_value(sys.argv) if name == "config" else given(name):

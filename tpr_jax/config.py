@@ -196,10 +196,40 @@ def differences(
   return found
 
 
-def occupied(folder: pathlib.Path, config: Mapping[str, Any]) -> str:
-  """Why a run folder cannot take a plain config: "" if it is free or holds this one."""
+# Fields that a run may be resumed with other values of: they decide where and how fast
+# it runs, what is kept of it, and how it is scored, not what is trained.
+FREE = (
+  "eval.",
+  "evals.",
+  "mesh.",
+  "shardings",
+  "data.threads",
+  "data.workers",
+  "data.cache_mb",
+  "data.max_broken",
+  "train.keep_last",
+  "train.keep_best",
+  "train.deterministic",
+)
+
+
+def free(path: str) -> bool:
+  """Whether a run may be resumed with another value of the field `path`."""
+  return any(path == name or path.startswith(name) for name in FREE)
+
+
+def occupied(
+  folder: pathlib.Path, config: Mapping[str, Any], *, resume: bool = False
+) -> str:
+  """Why a run folder cannot take a plain config: "" if it is free or holds this one.
+
+  Args:
+    resume: fields of `FREE` may differ.
+  """
   there = read_json(folder / "config.json")
   changed = there and differences(there, config)
+  if resume:
+    changed = [line for line in changed if not free(line.partition(":")[0])]
   if not changed:
     return ""
   listed = "\n  ".join(changed)

@@ -28,25 +28,28 @@ Modes (`--mode`):
            for any batch, to be served by JAX alone)
 """
 
+import errno
 import os
 import pathlib
 import signal
 import sys
+import traceback
+from typing import NoReturn
 
 from absl import app, flags, logging
 
-from tpr_jax import cli
+from tpr_jax import cli, supervise
 from tpr_jax import config as configs
-from tpr_jax.core import host_memory, text
+from tpr_jax.core import deterministic, host_memory, text
 
 flags.adopt_module_key_flags(cli)  # --help shows them
 
 
 def _sweep() -> int:
   """Its processes import JAX; this one does not, and leaves them the devices."""
-  if cli.OUT.value or cli.DISTRIBUTED.value:
+  if cli.OUT.value:
     raise configs.ConfigError(
-      "--mode=sweep takes no --out (--run=DIR names its folder) and no --distributed"
+      "--mode=sweep takes no --out (--run=DIR names its folder)"
     )
   config, folder = cli.config_and_folder()
   from tpr_jax.sweep import plan, run
@@ -117,12 +120,19 @@ def _compare() -> int:
 
 def _experiment():
   config, folder = cli.config_and_folder()  # before the seconds that JAX takes
-  import jax
+  if config.train.get("deterministic", True):
+    deterministic.ask()
+  if cli.distributed():
+    from tpr_jax.core import processes
 
+    processes.join(
+      cli.COORDINATOR.value,
+      cli.PROCESSES.value,
+      cli.PROCESS.value,
+      timeout=cli.PEER_TIMEOUT.value,
+    )
   from tpr_jax import experiment
 
-  if cli.DISTRIBUTED.value:
-    jax.distributed.initialize()
   return experiment.Experiment(config, folder)
 
 
@@ -150,9 +160,9 @@ def _export() -> int:
 
 def _build_cross() -> int:
   """Neither JAX nor a run is needed."""
-  if cli.RUN.value or cli.DISTRIBUTED.value:
+  if cli.RUN.value:
     raise configs.ConfigError(
-      "--mode=build_cross takes no --run (--out=DIR is its folder) and no --distributed"
+      "--mode=build_cross takes no --run: --out=DIR is its folder"
     )
   config, _ = cli.config_and_folder()
   if cli.OUT.value is None:
@@ -198,27 +208,65 @@ def _for_people(error: Exception) -> bool:
   return type(error).__module__.startswith("tpr_jax.")
 
 
+def _no_room(error: Exception) -> bool:
+  return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _lost_peer(error: Exception) -> bool:
+  """An error of JAX while several processes run together: one of them is gone."""
+  return cli.distributed() and type(error).__name__ == "JaxRuntimeError"
+
+
+def _told(error: Exception) -> int | None:
+  """Prints what an error means to people -> exit status; None: it needs a traceback."""
+  if signum := getattr(error, "signum", None):
+    print(f"{error}; the same command continues from there.", file=sys.stderr)
+    return 128 + signum
+  if _for_people(error):
+    print(f"error: {error}", file=sys.stderr)
+  elif _no_room(error):
+    print(
+      f"error: no space left to write {error.filename or 'a file'}; make room, and the"
+      " same command continues.",
+      file=sys.stderr,
+    )
+  elif _lost_peer(error):
+    print(f"error: {supervise.LOST} ({error})", file=sys.stderr)
+  else:
+    return None
+  return 1
+
+
+def _leave(status: int) -> NoReturn:
+  """Ends the process. After an error it does not wait for the others of its run, which
+  may be waiting for it: they notice that it is gone."""
+  if status == 1 and cli.distributed():
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+  sys.exit(status)
+
+
 def main(_) -> None:
-  host_memory.keep_freed_memory()  # first of all: before any thread starts
   # Orbax, Grain and TFDS tell their inner life through absl; people want the run's.
   if "TPR_JAX_VERBOSE" not in os.environ:
     logging.set_verbosity(logging.ERROR)
   try:
+    if cli.distributed():
+      supervise.watch()
+    host_memory.keep_freed_memory()  # first of all: before any thread starts
     status = _dispatch()
   except KeyboardInterrupt:
     print("interrupted", file=sys.stderr)
     status = 128 + signal.SIGINT
   except Exception as error:
-    if not _for_people(error):
-      raise
-    signum = getattr(error, "signum", None)
-    if signum is None:
-      print(f"error: {error}", file=sys.stderr)
+    status = _told(error)
+    if status is None:
+      if not cli.distributed():
+        raise
+      traceback.print_exc()
       status = 1
-    else:
-      print(f"{error}; the same command continues from there.", file=sys.stderr)
-      status = 128 + signum
-  sys.exit(status)
+  _leave(status)
 
 
 if __name__ == "__main__":

@@ -119,7 +119,8 @@ def batch_shapes(config: ConfigDict, mesh: Mesh) -> list[dict[str, Any]]:
 
   lengths = samplers.bucket_lengths(tuple(config.text.buckets), config.text.length)
   image = of(*config.model.image_size, 3, dtype=jnp.uint8)
-  return [dict(image=image, text=of(n), ids=of(), image_id=of()) for n in lengths]
+  rows = {name: of() for name in ("ids", "image_id", "replaced")}
+  return [dict(rows, image=image, text=of(n)) for n in lengths]
 
 
 def _masking(tokenizer: Any, text: Any) -> dict[str, Any]:

@@ -1,5 +1,8 @@
 """The files that say what a run is: config.json, written once, and run.json."""
 
+import functools
+import hashlib
+import os
 import pathlib
 import platform
 import time
@@ -8,10 +11,11 @@ from importlib import metadata
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from tpr_jax import config as configs
-from tpr_jax.core import text
+from tpr_jax.core import deterministic, text
 
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -32,16 +36,24 @@ class RunFolder:
     self.folder, self._active = folder, active
 
   def check(self, config: ConfigDict) -> None:
-    """Raises RunError unless the folder is free or holds a run of this very config."""
-    why = configs.occupied(self.folder, configs.plain(config))
+    """Raises RunError unless the folder is free or holds a run of this very config,
+    but for fields that do not change what is trained (config.FREE)."""
+    why = configs.occupied(self.folder, configs.plain(config), resume=True)
     if why:
       raise RunError(why)
 
-  def claim(self, config: ConfigDict) -> None:
-    """Writes config.json: not before data and model are known to be there."""
+  def claim(self, config: ConfigDict) -> list[str]:
+    """Writes config.json: not before data and model are known to be there.
+
+    Returns:
+      Lines "path: there -> asked", of the fields that differ from what was there.
+    """
+    path, plain = self.folder / "config.json", configs.plain(config)
+    there = configs.read_json(path)
     if self._active:
       self.folder.mkdir(parents=True, exist_ok=True)
-      configs.write_json(self.folder / "config.json", configs.plain(config))
+      configs.write_json(path, plain)
+    return configs.differences(there, plain) if there else []
 
   def read(self) -> dict[str, Any]:
     """run.json, {} where there is none."""
@@ -86,6 +98,51 @@ def versions() -> dict[str, str]:
   return {"python": platform.python_version(), **found}
 
 
+def surroundings(mesh: Mesh) -> dict[str, str]:
+  """All besides config and data that the bytes of a run depend on, each as a string.
+
+  The same config, seed, data and surroundings give the same parameter bytes.
+  """
+  devices, flags = jax.devices(), os.environ.get("XLA_FLAGS", "").split()
+  cores = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+  found = {
+    **versions(),
+    "code": code_digest(),
+    "device": f"{devices[0].platform}:{devices[0].device_kind}",
+    "devices": str(len(devices)),
+    "mesh": " ".join(f"{axis}={size}" for axis, size in mesh.shape.items()),
+    "processes": str(jax.process_count()),
+    "XLA_FLAGS": " ".join(sorted(flags)),
+    "matmul_precision": str(jax.config.jax_default_matmul_precision),
+  }
+  if devices[0].platform == "cpu":  # sums are split over them
+    found["cpu cores"] = str(len(cores(0)))
+    found["cpu"] = platform.machine()
+  return found
+
+
+@functools.cache
+def code_digest() -> str:
+  """Hex digest of this package's source files."""
+  found, root = hashlib.sha256(), pathlib.Path(__file__).parent
+  for path in sorted(root.rglob("*.py")):
+    found.update(path.relative_to(root).as_posix().encode() + b"\0")
+    found.update(path.read_bytes() + b"\0")
+  return found.hexdigest()[:16]
+
+
 def changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-  """["jax 0.10.2 -> 0.12.0", ...]: versions that differ."""
-  return [f"{k} {old.get(k)} -> {v}" for k, v in new.items() if old.get(k) != v]
+  """["jax 0.10.2 -> 0.12.0", ...]: entries that differ."""
+  names = dict.fromkeys((*old, *new))
+  return [
+    f"{name} {old.get(name, 'none')} -> {new.get(name, 'none')}"
+    for name in names
+    if old.get(name) != new.get(name)
+  ]
+
+
+def unrepeatable() -> str:
+  """Why these devices need not give the same bytes twice; "" if they do."""
+  if jax.default_backend() != "gpu" or deterministic.asked():
+    return ""
+  return f"GPU programs may add in any order without XLA_FLAGS={deterministic.FLAG}"

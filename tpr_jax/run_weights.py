@@ -76,14 +76,27 @@ def selected(saved: ckpt.Checkpoints, select: str) -> tuple[int, str]:
     select: name of the validation score.
 
   Raises:
-    RunError: there is no checkpoint.
+    RunError: there is no checkpoint that is whole.
   """
-  best, latest = saved.best(), saved.latest()
-  if latest is None:
-    raise RunError(f"{saved.folder.parent}: no checkpoint to evaluate")
-  if best is None:
-    return latest, "last step (no validation split)"
-  return best, f"best validation {select} ({saved.scores()[best]:.2f})"
+  scores = saved.scores()
+  known = sorted(scores, key=lambda step: (scores[step], step), reverse=True)
+  without = [step for step in reversed(saved.steps()) if step not in scores]
+  damaged = [step for step in without if saved.damage(step)]  # a score may be among it
+  # What has no score is taken only if nothing has one.
+  for step in [*known, *(step for step in without if step not in damaged)]:
+    if saved.damage(step):
+      damaged.append(step)
+      continue
+    lost = (
+      f"; step {', '.join(map(str, sorted(damaged)))} is damaged" if damaged else ""
+    )
+    if step in scores:
+      return step, f"best validation {select} ({scores[step]:.2f}){lost}"
+    return step, f"last step (no validation split){lost}"
+  raise RunError(
+    f"{saved.folder.parent}: no checkpoint to evaluate"
+    + (f"; those of steps {sorted(damaged)} are damaged" if damaged else "")
+  )
 
 
 def read_run(folder: str | os.PathLike) -> Source:

@@ -11,7 +11,7 @@ import optax
 from jax.sharding import Mesh
 
 from tpr_jax.checkpoints import Checkpoints
-from tpr_jax.core import sharding
+from tpr_jax.core import processes, sharding
 from tpr_jax.core.types import Batch, GradFn, Params, TrainState
 from tpr_jax.run_log import RunLog
 
@@ -69,6 +69,8 @@ def make_train_step(
 
   def step(state, batch, key):
     key = jax.random.fold_in(key, state.step)
+    batch = dict(batch)
+    replaced = batch.pop("replaced")
     (loss, metrics), grads = grad_fn(state.params, batch, key)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     metrics = {
@@ -76,6 +78,7 @@ def make_train_step(
       "loss": loss,
       "lr": schedule(state.step),
       "grad_norm": optax.tree.norm(grads),
+      "replaced": jnp.sum(replaced >= 0),
     }
     return state.replace(
       step=state.step + 1,
@@ -113,6 +116,86 @@ class _StopSignals:
       signal.signal(number, previous)
 
 
+class _Window:
+  """The numbers of the steps since the last line of the log, and totals beyond it.
+
+  What is not yet in the log travels in the checkpoint (`state`), so that the lines of a
+  resumed run are those of one that was never stopped.
+
+  Args:
+    carried: an earlier window's `state`.
+    last_good: () -> which checkpoint there is, for the error.
+  """
+
+  def __init__(
+    self, log: RunLog, carried: Mapping[str, Any], last_good: Callable[[], str]
+  ):
+    self._log, self._last_good = log, last_good
+    self._steps = [(int(at), dict(numbers)) for at, numbers in carried.get("steps", ())]
+    self._replaced = int(carried.get("replaced", 0))
+    self._on_device: list[tuple[int, Any]] = []
+
+  def add(self, step: int, metrics: Any) -> None:
+    self._on_device.append((step, metrics))
+
+  def _fetch(self) -> None:
+    fetched = jax.device_get([metrics for _, metrics in self._on_device])
+    for (at, _), metrics in zip(self._on_device, fetched, strict=True):
+      numbers = {name: float(value) for name, value in metrics.items()}
+      # A bad gradient under a good loss has already spoilt the parameters.
+      if not np.isfinite([numbers["loss"], numbers["grad_norm"]]).all():
+        terms = ", ".join(f"{k} {v:.4g}" for k, v in sorted(numbers.items()))
+        raise NonFiniteLoss(
+          f"loss or gradient is not finite at step {at}: {terms}. Last good"
+          f" checkpoint: {self._last_good()}. Try a lower optim.lr, optim.clip=1.0, or"
+          " dtype=float32."
+        )
+      self._replaced += int(numbers.pop("replaced"))
+      self._steps.append((at, numbers))
+    self._on_device = []
+
+  def state(self) -> dict[str, Any]:
+    """Plain JSON. Raises NonFiniteLoss."""
+    self._fetch()
+    return {"steps": self._steps, "replaced": self._replaced}
+
+  def flush(self) -> None:
+    """Writes a line with the means since the last one. Raises NonFiniteLoss."""
+    self._fetch()
+    if not self._steps:
+      return
+    last, newest = self._steps[-1]
+    mean = {k: float(np.mean([m[k] for _, m in self._steps])) for k in newest}
+    mean["lr"] = newest["lr"]
+    self._log.train(last, {**mean, "replaced_images": self._replaced})
+    self._steps = []
+
+
+class _Stop:
+  """When to leave: a signal to any process, agreed upon by all of them."""
+
+  def __init__(self, signals: _StopSignals, mesh: Mesh):
+    self._signals, self._votes = signals, processes.Votes(mesh, 2)
+
+  def __call__(self) -> int | None:
+    """The number of the signal, the same on every process at the same step."""
+    asked = self._signals.requested
+    return self._which(
+      self._votes([asked == number for number in (signal.SIGTERM, signal.SIGINT)])
+    )
+
+  def at_last(self) -> int | None:
+    """The same after the last step, for a signal that was not agreed upon yet."""
+    return self._which(self._votes.rest())
+
+  @staticmethod
+  def _which(counts: tuple[int, ...]) -> int | None:
+    term, interrupt = counts  # how many processes got each
+    if not term and not interrupt:
+      return None
+    return signal.SIGTERM if term else signal.SIGINT
+
+
 def fit(
   *,
   state: TrainState,
@@ -126,6 +209,7 @@ def fit(
   checkpoints: Checkpoints,
   save_every: int,
   meta: Mapping[str, Any],
+  carried: Mapping[str, Any] | None = None,
   validate: Callable[[Params], Mapping[str, float]] | None = None,
   eval_every: int = 0,
   select: str = "R1",
@@ -135,7 +219,10 @@ def fit(
 
   Args:
     batches: numpy batches of this process (see core/types.py), at the position that
-      belongs to the state.
+      belongs to the state; `get_state()` gives it as plain JSON.
+    meta: plain JSON that every checkpoint gets, beside "step", "data" (the position)
+      and "log".
+    carried: "log" of the checkpoint that is resumed from.
     validate: parameters -> scores of the validation split; None: no selection.
     eval_every: steps between validations; each is saved with its score `select`.
     observe: (step, parameters) -> None, called as often as `validate` and before it.
@@ -149,63 +236,53 @@ def fit(
       saved.
     Interrupted: after SIGINT or SIGTERM, once the state has been saved; after the
       last step too, since what would follow takes time.
+    CheckpointError: one cannot be written.
   """
   key, batch_sh = jax.random.key(seed), sharding.batch_sharding(mesh)
-  step, pending, replaced, saved = int(state.step), [], 0, checkpoints.latest()
+  step, saved = int(state.step), checkpoints.latest()
 
-  def flush():
-    nonlocal pending
-    if not pending:
-      return
-    fetched = jax.device_get([metrics for _, metrics in pending])
-    for (at, _), metrics in zip(pending, fetched, strict=True):
-      # A bad gradient under a good loss has already spoilt the parameters.
-      if not np.isfinite([metrics["loss"], metrics["grad_norm"]]).all():
-        terms = ", ".join(f"{k} {float(v):.4g}" for k, v in sorted(metrics.items()))
-        raise NonFiniteLoss(
-          f"loss or gradient is not finite at step {at}: {terms}. Last good checkpoint:"
-          + (f" step {saved}" if saved is not None else " none")
-          + f" in {checkpoints.folder}. Try a lower optim.lr, optim.clip=1.0, or"
-          " dtype=float32."
-        )
-    mean = {k: float(np.mean([m[k] for m in fetched])) for k in fetched[0]}
-    mean["lr"] = float(fetched[-1]["lr"])
-    log.train(pending[-1][0], {**mean, "replaced_images": replaced})
-    pending = []
+  def last_good():
+    there = f"step {saved}" if saved is not None else "none"
+    return f"{there} in {checkpoints.folder}"
+
+  window = _Window(log, carried or {}, last_good)
 
   def save(score=None):
     nonlocal saved
-    checkpoints.save(step, state, batches, {**meta, "step": step}, score)
+    position = dict(step=step, data=batches.get_state(), log=window.state())
+    checkpoints.save(step, state, {**meta, **position}, score)
     saved = step
 
-  with _StopSignals() as stop:
+  with _StopSignals() as signals:
+    stop = _Stop(signals, mesh)
     while step < steps:
-      batch = dict(next(batches))
-      replaced += int((batch.pop("replaced") >= 0).sum())
-      state, metrics = train_step(state, sharding.to_global(batch, batch_sh), key)
+      batch = sharding.to_global(next(batches), batch_sh)
+      state, metrics = train_step(state, batch, key)
       step += 1
-      pending.append((step, metrics))
+      window.add(step, metrics)
       last = step == steps
       if step % log_every == 0 or last:
-        flush()
+        window.flush()
       due = last or (eval_every and step % eval_every == 0)
       if observe is not None and due:
-        flush()
+        window.flush()
         observe(step, state.params)
         log.restart_clock()
       if validate is not None and due:
-        flush()
+        window.flush()
         scores = validate(state.params)
         log.validation(step, scores)
         save(scores[select])
         log.restart_clock()
       elif last or (save_every and step % save_every == 0):
-        flush()
+        window.flush()
         save()
-      if stop.requested is not None:
-        flush()
+      if (signum := stop()) is not None:
         save()
         checkpoints.wait()
-        raise Interrupted(stop.requested, step)
+        raise Interrupted(signum, step)
+    signum = stop.at_last()
     checkpoints.wait()
+    if signum is not None:
+      raise Interrupted(signum, step)
   return state

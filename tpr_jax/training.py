@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -132,12 +132,15 @@ class Training:
   def _fit(self, state: TrainState, train_step: CompiledAhead) -> None:
     """Claims the folder, takes up what is saved there, and trains to the end."""
     experiment, config, files = self.experiment, self.config, self.experiment.files
-    files.claim(config)
+    for line in files.claim(config):
+      experiment.say(f"Changed since the run began: {line}")
     saved = ckpt.Checkpoints(
       experiment.folder / "checkpoints",
       keep_last=config.train.keep_last,
       keep_best=config.train.keep_best,
     )
+    for step, why, place in saved.set_aside:
+      experiment.say(f"Checkpoint {step} is not used: {why}. It is now {place}")
     run = files.record(
       seed=config.seed,
       parameters=tree.count(self.plan.shapes.params),
@@ -145,15 +148,61 @@ class Training:
       started=self.started,
       weights=experiment.initial.record(),
     )
-    if saved.latest() is not None:
-      state, meta = saved.restore(
-        saved.latest(), ckpt.abstract(state, self.plan.shardings), self.batches
-      )
-      experiment.say(f"Resuming after step {meta['step']} of {self.steps}.")
-      changed = run_folder.changes(meta["versions"], run["versions"])
-      if changed:
-        experiment.say(f"Versions changed since the checkpoint: {', '.join(changed)}.")
+    state, meta = self._resume(state, saved)
+    here = run_folder.surroundings(experiment.mesh)
+    doubts = self._doubts(meta, here)
+    run |= dict(surroundings=here, repeatable=not doubts, unrepeatable=doubts)
     files.write(run)
+    try:
+      self._loop(state, train_step, saved, meta, dict(surroundings=here, doubts=doubts))
+    finally:
+      saved.close()
+      run["broken_images"] = dict(self.batches.broken)
+      seconds = time.time() - self.started
+      run["seconds"]["train"] = run["seconds"].get("train", 0) + seconds
+      files.write(run)
+
+  def _resume(
+    self, state: TrainState, saved: ckpt.Checkpoints
+  ) -> tuple[TrainState, dict[str, Any]]:
+    """(state, meta) of the newest checkpoint; without one, those given and {}."""
+    if saved.latest() is None:
+      return state, {}
+    wanted = ckpt.abstract(state, self.plan.shardings)
+    state, meta = saved.restore(saved.latest(), wanted)
+    if "data" not in meta:
+      raise ckpt.CheckpointError(
+        f"checkpoint {saved.latest()} of {saved.folder} was written by an earlier"
+        " version, which kept the position in the data elsewhere: it can be evaluated,"
+        " not resumed. Give another folder with --run=DIR"
+      )
+    with configs.errors():
+      self.batches.set_state(meta["data"])
+    self.experiment.say(f"Resuming after step {meta['step']} of {self.steps}.")
+    return state, meta
+
+  def _doubts(self, meta: Mapping[str, Any], here: Mapping[str, str]) -> list[str]:
+    """Why the bytes of an uninterrupted run cannot be promised; says what is new."""
+    doubts = list(meta.get("doubts", ()))
+    found = run_folder.changes(meta["surroundings"], here) if meta else []
+    found += filter(None, [run_folder.unrepeatable()])
+    if new := [doubt for doubt in found if doubt not in doubts]:
+      self.experiment.say(
+        "Not promised: the same bytes as another run of this config, or one that was"
+        f" never stopped. {'; '.join(new)}."
+      )
+    return doubts + new
+
+  def _loop(
+    self,
+    state: TrainState,
+    train_step: CompiledAhead,
+    saved: ckpt.Checkpoints,
+    resumed: Mapping[str, Any],
+    record: Mapping[str, Any],
+  ) -> None:
+    """train.fit; `resumed`: meta of the checkpoint, `record`: what new ones get."""
+    experiment, config = self.experiment, self.config
     log = RunLog(
       experiment.folder,
       first_step=int(state.step),
@@ -162,7 +211,6 @@ class Training:
       active=experiment.active,
     )
     eval_every = max(round(config.train.eval_every * self.per_epoch), 1)
-    observe = self._legacy(log) if config.eval.get("legacy", False) else None
     try:
       train.fit(
         state=state,
@@ -175,19 +223,15 @@ class Training:
         log_every=config.train.log_every,
         checkpoints=saved,
         save_every=eval_every,
-        meta={"config": configs.plain(config), "versions": run["versions"]},
+        meta={"config": configs.plain(config), **record},
+        carried=resumed.get("log"),
         validate=self._validate if self.val_set is not None else None,
         eval_every=eval_every,
         select=config.train.select,
-        observe=observe,
+        observe=self._legacy(log) if config.eval.get("legacy", False) else None,
       )
     finally:
       log.close()
-      saved.close()
-      run["broken_images"] = dict(self.batches.broken)
-      seconds = time.time() - self.started
-      run["seconds"]["train"] = run["seconds"].get("train", 0) + seconds
-      files.write(run)
 
   def _validate(self, params: Params) -> Any:
     return self.experiment.validate(self.model, params, self.val_set)

@@ -4,6 +4,8 @@ import os
 import signal
 from importlib import metadata
 
+import pytest
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 _FLAGS = [
   # Eight virtual devices, so that every sharded path is run on any machine.
@@ -25,3 +27,15 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # sends must arrive, also at the processes that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_addoption(parser):
+  parser.addoption(
+    "--sample", action="store_true", help="proofs: a few cases of each, in minutes"
+  )
+
+
+@pytest.fixture(scope="session")
+def sample(request):
+  """Whether a proof shall try a few of its cases only."""
+  return request.config.getoption("--sample")

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from etils import epath
 
 from tests import small_run
 from tpr_jax import config as configs
@@ -299,7 +298,7 @@ def test_the_best_checkpoint_is_evaluated_and_not_the_last(copy, monkeypatch, ca
   for step, value in ((3, 99.0), (6, 98.0)):
     path = folder / "checkpoints" / str(step) / "metrics" / "metrics"
     path.write_text(json.dumps({**json.loads(path.read_text()), "score": value}))
-    seal.write(epath.Path(folder / "checkpoints" / str(step)))
+    seal.write(folder / "checkpoints" / str(step))
 
   class Seen(Exception):
     pass

@@ -28,6 +28,7 @@ LAYER = dict(
   compare=6,
   run_weights=4,
   initial=5,
+  inspect_run=5,
   pretrained=5,
   loading=6,
   run_log=3,

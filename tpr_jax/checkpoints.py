@@ -219,6 +219,12 @@ class Checkpoints:
     self._check_there(step)
     return json.loads((self.folder / str(step) / "meta" / "metadata").read_text())
 
+  def state_metadata(self, step: int) -> Any:
+    """Tree of what the state of step `step` holds: leaves with shape and dtype."""
+    self._check_there(step)
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+      return reader.metadata(self._state_folder(step)).item_metadata.tree
+
   def restore_params(self, step: int, params: Any) -> Any:
     """Only the parameters of step `step`, for evaluation: no optimizer is read.
 
@@ -287,9 +293,7 @@ class Checkpoints:
 
   def _check_fit(self, step: int, wanted: Any, *, whole: bool) -> None:
     """Names what differs, which Orbax does not (and a missing leaf it passes over)."""
-    self._check_there(step)
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-      stored = tree.shapes(reader.metadata(self._state_folder(step)).item_metadata.tree)
+    stored = tree.shapes(self.state_metadata(step))
     asked = tree.shapes(wanted)
     names = asked.keys() | (stored.keys() if whole else set())
     # Parameters first: the optimizer's moments only repeat their differences.

@@ -19,6 +19,7 @@ MODES = (
   "check",
   "write",
   "archive",
+  "inspect",
   "export",
   "sweep",
   "matrix",
@@ -72,6 +73,9 @@ CI_RESAMPLES = flags.DEFINE_integer(
 )
 _ONLY_WITH_FEATURES = ("group_by", "i2t", "msd_variant")
 _ONLY_WITHOUT_CONFIG = (*_ONLY_WITH_FEATURES, "ci_level", "ci_resamples")
+STEP = flags.DEFINE_integer(
+  "step", None, "inspect: lists every array of the checkpoint of this step."
+)
 FORMAT = flags.DEFINE_enum("format", "huggingface", FORMATS, "What export writes.")
 DISTRIBUTED = flags.DEFINE_bool(
   "distributed",
@@ -125,12 +129,16 @@ def config_and_folder():
   value = config_value(sys.argv)
   folder = pathlib.Path(RUN.value) if RUN.value else None
   if value is None:
-    if folder is None or MODE.value not in ("eval", "report", "export"):
+    if folder is None or MODE.value not in ("eval", "report", "export", "inspect"):
       own = dict(_KINDS.values())
       example = own.get(MODE.value, _KINDS["the config of one run"][1])
       raise configs.ConfigError(
         f"--mode={MODE.value} needs --config, for example --config={example}"
-        + ("" if folder else "; eval, report and export also take --run=DIR alone,")
+        + (
+          ""
+          if folder
+          else "; eval, report, inspect and export also take --run=DIR alone,"
+        )
         + ("" if folder else " and eval --features=FILE or --model=PLACE --config=...")
       )
     return configs.load(folder / "config.json"), folder
@@ -213,12 +221,13 @@ def check_flags() -> None:
     "features": mode == "eval",
     "model": mode == "eval",
     "with": mode == "compare",
+    "step": mode == "inspect",
     **{name: features for name in _ONLY_WITH_FEATURES},
     **{name: features or mode == "compare" for name in ("ci_level", "ci_resamples")},
   }
   for name, fits in allowed.items():
     if given(name) and not fits:
-      where = "compare" if name == "with" else "eval"
+      where = {"with": "compare", "step": "inspect"}.get(name, "eval")
       more = " and --features=FILE" if name in _ONLY_WITHOUT_CONFIG else ""
       raise configs.ConfigError(
         f"--{name} is for --mode={where}{more}; a run's own fields are"

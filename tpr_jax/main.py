@@ -22,6 +22,8 @@ Modes (`--mode`):
   build_cross  builds a cross-setting test set from several datasets (configs/cross.py)
            in `--out`, its texts rewritten by language models if asked for; the same
            command again resumes, and takes up what was decided in review.jsonl
+  inspect  says what is in a run's checkpoints: which are whole, scores, parameters,
+           versions and devices; `--step=N` lists every array of one
   export   writes the selected checkpoint of a run (`--run`, or the same `--config`) to
            the folder `--out`, with a model card, as `--format` says: huggingface
            (transformers.CLIPModel; the default), openclip, or stablehlo (both encoders
@@ -158,6 +160,16 @@ def _export() -> int:
   return 0
 
 
+def _inspect() -> int:
+  _, folder = cli.config_and_folder()
+  from tpr_jax import inspect_run  # JAX takes seconds
+
+  step = cli.STEP.value
+  show = inspect_run.overview
+  print(show(folder) if step is None else inspect_run.step_text(folder, step))
+  return 0
+
+
 def _build_cross() -> int:
   """Neither JAX nor a run is needed."""
   if cli.RUN.value:
@@ -189,6 +201,8 @@ def _dispatch() -> int:
     return _matrix()
   if mode == "export":
     return _export()
+  if mode == "inspect":
+    return _inspect()
   if mode in ("check", "write", "archive"):
     return _data_mode(mode)
   if mode == "sweep":

@@ -1,12 +1,13 @@
 """The files that say what a run is: config.json, written once, and run.json."""
 
+import contextlib
 import functools
 import hashlib
 import os
 import pathlib
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -15,7 +16,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from tpr_jax import config as configs
-from tpr_jax.core import deterministic, text
+from tpr_jax.core import deterministic, lock, text
 
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -54,6 +55,24 @@ class RunFolder:
       self.folder.mkdir(parents=True, exist_ok=True)
       configs.write_json(path, plain)
     return configs.differences(there, plain) if there else []
+
+  @contextlib.contextmanager
+  def alone(self) -> Iterator[None]:
+    """Keeps other runs out of the folder for as long as this one trains in it.
+
+    Raises:
+      RunError: another one is there, perhaps one that is still stopping.
+    """
+    try:
+      with contextlib.ExitStack() as held:
+        if self._active:
+          held.enter_context(lock.alone(self.folder / ".lock", "run"))
+        yield
+    except lock.Locked as error:
+      raise RunError(
+        f"{self.folder} is being trained by another process: wait until it has ended,"
+        " or give another folder with --run=DIR"
+      ) from error
 
   def read(self) -> dict[str, Any]:
     """run.json, {} where there is none."""

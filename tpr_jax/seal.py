@@ -23,8 +23,9 @@ _THREADS = 4  # hashing leaves Python's lock
 _NAMED = 3  # files that a message lists
 
 
-def write(folder: epath.Path) -> None:
+def write(folder: epath.PathLike) -> None:
   """Writes `digests.json` for the files of a folder."""
+  folder = epath.Path(folder)
   files = {name: path for name, path in _files(folder)}
   with futures.ThreadPoolExecutor(_THREADS) as pool:
     found = dict(zip(files, pool.map(_digest, files.values()), strict=True))
@@ -32,13 +33,14 @@ def write(folder: epath.Path) -> None:
   (folder / NAME).write_text(text)  # ends with its brace: any cut is seen
 
 
-def problem(folder: epath.Path, *, contents: bool = True) -> str:
+def problem(folder: epath.PathLike, *, contents: bool = True) -> str:
   """What is wrong with a folder, "" if it is as it was written.
 
   Args:
     contents: read every file; otherwise only small ones (scores, settings), and of
       the others names and sizes are compared.
   """
+  folder = epath.Path(folder)
   if not (folder / NAME).exists():
     return f"it has no {NAME}: it was not finished, or its copy or deletion was cut"
   try:

@@ -99,6 +99,7 @@ class Training:
     self.batches.start_prefetch()
     with (
       contextlib.closing(self.batches),
+      self.experiment.files.alone(),
       contextlib.closing(self._compile()) as train_step,
     ):
       self._fit(self._first_state(), train_step)

@@ -68,6 +68,12 @@ def damage(folder: Any, step: int, *, contents: bool = True) -> str:
   return seal.problem(place, contents=contents)
 
 
+def _absolute(folder: Any) -> epath.Path:
+  """A local path from the root; an address (gs://...) as it is."""
+  path = epath.Path(folder)
+  return path if "://" in str(folder) else path.absolute()
+
+
 def _score(metrics: Mapping[str, float]) -> float:
   return metrics["score"]
 
@@ -124,7 +130,7 @@ class Checkpoints:
     keep_best: int = 1,
     read_only: bool = False,
   ):
-    self.folder = epath.Path(folder).absolute()
+    self.folder = _absolute(folder)
     if read_only and not self.folder.is_dir():
       raise CheckpointError(f"no checkpoints at {self.folder}: is this a run's folder?")
     found, self._checked = [], set()
@@ -276,6 +282,15 @@ class Checkpoints:
     if not why:
       self._checked.add(step)
     return why
+
+  def state_digests(self, step: int) -> dict[str, Any]:
+    """Name of each file of the state of step `step` -> its size and digest."""
+    place = self.folder / str(step)
+    if (place / seal.NAME).exists():
+      found = json.loads((place / seal.NAME).read_text())["files"]
+    else:  # of an earlier version
+      found = seal.digests(place)
+    return {name: list(of) for name, of in found.items() if name.startswith("state/")}
 
   def _state_folder(self, step: int) -> epath.Path:
     return self.folder / str(step) / "state"

@@ -8,6 +8,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from tpr_jax import config as configs
+from tpr_jax.core import storage
 
 _DASHES = ("-", "--")
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
@@ -34,7 +35,8 @@ MODE = flags.DEFINE_enum("mode", "train", MODES, "What to do; --help says more."
 RUN = flags.DEFINE_string(
   "run",
   None,
-  "Run folder. Default: runs/NAME, NAME made from the config; runs/NAME-sweep.",
+  "Run folder, or address on object storage (gs://..., s3://...). Default: runs/NAME,"
+  " NAME made from the config; runs/NAME-sweep.",
 )
 OUT = flags.DEFINE_string(
   "out",
@@ -127,7 +129,7 @@ def config_and_folder():
     ConfigError: neither is given, or training without --config.
   """
   value = config_value(sys.argv)
-  folder = pathlib.Path(RUN.value) if RUN.value else None
+  folder = _run_folder()
   if value is None:
     if folder is None or MODE.value not in ("eval", "report", "export", "inspect"):
       own = dict(_KINDS.values())
@@ -151,6 +153,17 @@ def config_and_folder():
     name = configs.run_name(value, configs.plain(config), overridden)
     folder = pathlib.Path("runs") / name
   return config, folder
+
+
+def _run_folder() -> pathlib.Path | None:
+  """The folder that --run names: of a run on object storage, its working copy."""
+  if not RUN.value:
+    return None
+  if not storage.is_address(RUN.value):
+    return pathlib.Path(RUN.value)
+  if MODE.value not in ("train", "eval", "report", "inspect", "export"):
+    raise configs.ConfigError(f"--mode={MODE.value} takes no run on object storage")
+  return storage.working_copy(RUN.value)
 
 
 # Kind of config -> (the mode that takes nothing else, an example).

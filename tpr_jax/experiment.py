@@ -23,7 +23,7 @@ from tpr_jax import (
   run_weights,
   two_stage,
 )
-from tpr_jax.core import sharding
+from tpr_jax.core import sharding, storage
 from tpr_jax.core.times import duration
 from tpr_jax.core.types import Params
 from tpr_jax.data import build as data_build
@@ -129,7 +129,7 @@ class Experiment:
     run = self.files.read()
     if "num_classes" not in run:
       raise RunError(f"{self.folder} has no run.json: has this run been trained?")
-    saved = ckpt.Checkpoints(self.folder / "checkpoints", read_only=True)
+    saved = ckpt.Checkpoints(storage.checkpoints(self.folder), read_only=True)
     step, selection = run_weights.selected(saved, self.config.train.select)
     with configs.errors():
       self.reranking()  # before anything is encoded
@@ -225,6 +225,7 @@ class Experiment:
     started = time.time()
     again = {f"{name}{rankings.RERANKED}": data for name, data in datasets.items()}
     page = report.write(self.folder, {**datasets, **again})
+    self.files.send()
     self.say(f"\nReport: {page} ({duration(time.time() - started)} to draw)")
 
   def say(self, text: str) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from tpr_jax import checkpoints as ckpt
 from tpr_jax import config as configs
 from tpr_jax import run_weights
-from tpr_jax.core import text, tree
+from tpr_jax.core import storage, text, tree
 from tpr_jax.run_folder import RunError
 
 _DEPTH = 2  # parts of a name that a row of the overview stands for
@@ -34,9 +35,9 @@ def overview(folder: pathlib.Path) -> str:
     newest = newest if damage else step
     notes = [f"DAMAGED: {damage}" if damage else "whole"]
     notes += [f"selected: {why}"] if step == chosen else []
-    files = _files(folder / "checkpoints" / str(step))
+    files = _files(saved.folder / str(step))
     score = f"{scores[step]:.2f}" if step in scores else "-"
-    size = f"{sum(p.stat().st_size for p in files) / 2**20:,.1f}"
+    size = f"{sum(p.stat().length for p in files) / 2**20:,.1f}"
     rows.append((str(step), score, size, str(len(files))))
     states.append("; ".join(notes))
   lines = [f"{folder}: {config.get('name', 'a run')}, seed {config.get('seed')}"]
@@ -48,7 +49,8 @@ def overview(folder: pathlib.Path) -> str:
   head, rule, *table = text.aligned(rows, left=0)
   notes = [f"{row}  {state}" for row, state in zip(table, states, strict=True)]
   lines += ["", head, rule, *notes]
-  for place in sorted((folder / ckpt.ASIDE).glob("*")):
+  aside = saved.folder.parent / ckpt.ASIDE
+  for place in sorted(aside.iterdir()) if aside.is_dir() else ():
     lines.append(f"set aside: {place} ({ckpt.seal.problem(place)})")
   if newest is not None:
     lines += ["", *_contents(saved, newest, brief=True)]
@@ -65,11 +67,12 @@ def step_text(folder: pathlib.Path, step: int) -> str:
 
 
 def _open(folder: pathlib.Path) -> ckpt.Checkpoints:
-  if not (folder / "checkpoints").is_dir():
+  place = storage.checkpoints(folder)
+  if not place.is_dir():
     raise RunError(f"{folder} has no checkpoints: is it a run's folder?")
-  saved = ckpt.Checkpoints(folder / "checkpoints", read_only=True)
+  saved = ckpt.Checkpoints(place, read_only=True)
   if not saved.steps():
-    raise RunError(f"{folder}/checkpoints is empty: nothing was saved yet")
+    raise RunError(f"{place} is empty: nothing was saved yet")
   return saved
 
 
@@ -80,8 +83,11 @@ def _selected(saved: ckpt.Checkpoints, config: Mapping[str, Any]) -> tuple[int, 
     return -1, str(error)
 
 
-def _files(folder: pathlib.Path) -> list[pathlib.Path]:
-  return [path for path in folder.rglob("*") if path.is_file()]
+def _files(folder: epath.Path) -> list[epath.Path]:
+  found = []
+  for path in folder.iterdir():
+    found += _files(path) if path.is_dir() else [path]
+  return found
 
 
 def _contents(saved: ckpt.Checkpoints, step: int, *, brief: bool) -> list[str]:

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from tpr_jax import config as configs
-from tpr_jax.core import deterministic, lock, text
+from tpr_jax.core import deterministic, lock, storage, text
 
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -81,6 +81,12 @@ class RunFolder:
   def write(self, run: Mapping[str, Any]) -> None:
     if self._active:
       configs.write_json(self.folder / "run.json", run)
+      self.send()
+
+  def send(self) -> None:
+    """What is new goes to the run's address, where it has one (core/storage.py)."""
+    if self._active:
+      storage.send(self.folder)
 
   def record(
     self,

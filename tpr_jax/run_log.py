@@ -17,6 +17,7 @@ from typing import Any
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from tpr_jax.core import storage
 from tpr_jax.core.times import duration
 
 
@@ -40,7 +41,7 @@ class RunLog:
     examples: int,
     active: bool = True,
   ):
-    self._active = active
+    self._active, self._folder = active, folder
     self._steps, self._examples = steps, examples
     self._step, self._time = first_step, time.perf_counter()
     self._started, self._first_step = self._time, first_step
@@ -117,6 +118,13 @@ class RunLog:
     for key, value in numbers.items():
       if isinstance(value, (int, float)) and math.isfinite(value):
         self._board.add_scalar(f"{where}/{key}", value, step)
+
+  def sync(self) -> None:
+    """Everything said so far is in the files, and those of a run on object storage are
+    there: a checkpoint that follows is never ahead of the log."""
+    if self._active:
+      self._board.flush()
+      storage.send(self._folder)
 
   def close(self) -> None:
     if not self._active:

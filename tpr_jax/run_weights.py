@@ -19,7 +19,7 @@ from tpr_jax import checkpoints as ckpt
 from tpr_jax import config as configs
 from tpr_jax.convert import files
 from tpr_jax.convert.source import Source
-from tpr_jax.core import tree
+from tpr_jax.core import storage, tree
 from tpr_jax.data import transforms
 from tpr_jax.models import build
 from tpr_jax.models.layers import patches
@@ -29,9 +29,16 @@ from tpr_jax.run_folder import RunError, RunFolder
 
 def is_run(place: str | os.PathLike) -> bool:
   """Whether `place` is a run's folder (of this project, not of a published model)."""
-  path = pathlib.Path(place).expanduser()
+  path = _local(place)
   parts = (path / "run.json").is_file() or (path / "checkpoints").is_dir()
   return (path / "config.json").is_file() and parts
+
+
+def _local(place: str | os.PathLike) -> pathlib.Path:
+  """A folder, or the working copy of a run on object storage."""
+  if storage.is_address(place):
+    return storage.working_copy(os.fspath(place))
+  return pathlib.Path(place).expanduser()
 
 
 def read(place: str | os.PathLike) -> Source:
@@ -105,7 +112,7 @@ def read_run(folder: str | os.PathLike) -> Source:
   Raises:
     RunError, CheckpointError, ConfigError: what the folder lacks.
   """
-  folder = pathlib.Path(folder).expanduser()
+  folder = _local(folder)
   config = configs.load(folder / "config.json")
   run = RunFolder(folder, False).read()
   if "weights" not in run:
@@ -120,7 +127,7 @@ def read_run(folder: str | os.PathLike) -> Source:
     fields = build.settings(model_fields(config, decided))
     resize, pixels = _preprocessing(config)
   with _quiet():
-    saved = ckpt.Checkpoints(folder / "checkpoints", read_only=True)
+    saved = ckpt.Checkpoints(storage.checkpoints(folder), read_only=True)
     try:
       step, why = selected(saved, config.train.select)
       params = saved.read_params(step)

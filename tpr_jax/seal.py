@@ -7,7 +7,7 @@ folder was copied is found by it.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent import futures
 from typing import Any
 
@@ -26,11 +26,13 @@ _NAMED = 3  # files that a message lists
 def write(folder: epath.PathLike) -> None:
   """Writes `digests.json` for the files of a folder."""
   folder = epath.Path(folder)
-  files = {name: path for name, path in _files(folder)}
-  with futures.ThreadPoolExecutor(_THREADS) as pool:
-    found = dict(zip(files, pool.map(_digest, files.values()), strict=True))
-  text = json.dumps(dict(algorithm="sha256", files=found), indent=1)
+  text = json.dumps(dict(algorithm="sha256", files=digests(folder)), indent=1)
   (folder / NAME).write_text(text)  # ends with its brace: any cut is seen
+
+
+def digests(folder: epath.PathLike) -> dict[str, tuple[int, str]]:
+  """Name of each file of a folder -> its size and SHA-256."""
+  return _digests(dict(_files(epath.Path(folder))))
 
 
 def problem(folder: epath.PathLike, *, contents: bool = True) -> str:
@@ -56,8 +58,7 @@ def problem(folder: epath.PathLike, *, contents: bool = True) -> str:
     return f"{_list(cut)} of another size than when written"
   if not contents:
     there = {name: path for name, path in there.items() if sizes[name] <= _SMALL}
-  with futures.ThreadPoolExecutor(_THREADS) as pool:
-    now = dict(zip(there, pool.map(_digest, there.values()), strict=True))
+  now = _digests(there)
   changed = [name for name in sorted(there) if list(now[name]) != list(sealed[name])]
   return f"{_list(changed)} with other bytes than when written" if changed else ""
 
@@ -83,6 +84,11 @@ def _files(folder: epath.Path, within: str = "") -> Iterator[tuple[str, epath.Pa
       yield from _files(path, f"{within}{path.name}/")
     elif within or path.name not in _LATER:
       yield within + path.name, path
+
+
+def _digests(files: Mapping[str, epath.Path]) -> dict[str, tuple[int, str]]:
+  with futures.ThreadPoolExecutor(_THREADS) as pool:
+    return dict(zip(files, pool.map(_digest, files.values()), strict=True))
 
 
 def _digest(path: epath.Path) -> tuple[int, str]:

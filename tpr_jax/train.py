@@ -249,6 +249,7 @@ def fit(
 
   def save(score=None):
     nonlocal saved
+    log.sync()
     position = dict(step=step, data=batches.get_state(), log=window.state())
     checkpoints.save(step, state, {**meta, **position}, score)
     saved = step

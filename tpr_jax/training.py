@@ -11,7 +11,7 @@ from tpr_jax import checkpoints as ckpt
 from tpr_jax import config as configs
 from tpr_jax import evaluate, program, run_folder, train, two_stage
 from tpr_jax.ahead import CompiledAhead
-from tpr_jax.core import sharding, tree
+from tpr_jax.core import sharding, storage, tree
 from tpr_jax.core.types import Params, TrainState
 from tpr_jax.data import pipeline, transforms
 from tpr_jax.data.record import Dataset
@@ -39,7 +39,8 @@ class Training:
   def __init__(self, experiment: Experiment):
     self.experiment, self.config = experiment, experiment.config
     self.started = time.time()
-    self.saved = ckpt.last_saved(experiment.folder / "checkpoints")  # step, or None
+    self._place = storage.checkpoints(experiment.folder)
+    self.saved = ckpt.last_saved(self._place)  # step, or None
     _check(self.config, sharding.batch_shards(experiment.mesh))
     train_set, self.val_set = experiment.training_data()
     for dataset in filter(None, (train_set, self.val_set)):
@@ -136,7 +137,7 @@ class Training:
     for line in files.claim(config):
       experiment.say(f"Changed since the run began: {line}")
     saved = ckpt.Checkpoints(
-      experiment.folder / "checkpoints",
+      self._place,
       keep_last=config.train.keep_last,
       keep_best=config.train.keep_best,
     )

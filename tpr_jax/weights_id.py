@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from tpr_jax import checkpoints as ckpt
 from tpr_jax import config as configs
 from tpr_jax import run_weights
+from tpr_jax.core import storage
 from tpr_jax.run_folder import RunFolder
 
 # Of a folder that is no run: what loading may read. Cards and pictures are not weights.
@@ -54,15 +55,15 @@ def of(place: str | os.PathLike) -> WeightsId:
 
 def _of_run(folder: pathlib.Path) -> WeightsId:
   config = configs.load(folder / "config.json")
-  saved = ckpt.Checkpoints(folder / "checkpoints", read_only=True)
+  saved = ckpt.Checkpoints(storage.checkpoints(folder), read_only=True)
   try:
     step, _ = run_weights.selected(saved, config.train.select)
+    state = saved.state_digests(step)
   finally:
     saved.close()
   about = RunFolder(folder, False).read()
-  state = (folder / "checkpoints" / str(step) / "state").rglob("*")
-  settings = json.dumps(about.get("weights", {}), sort_keys=True)
-  digest = _digest(folder, [folder / "config.json", *state], settings)
+  settings = json.dumps([about.get("weights", {}), state], sort_keys=True)
+  digest = _digest(folder, [folder / "config.json"], settings)
   return WeightsId(str(folder.resolve()), digest, step, "finished" in about)
 
 

@@ -1,7 +1,9 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: makes .venv in the project's folder and installs it.
 #   install [EXTRA]    for example: install test
+#   install_accelerator EXTRA    the same for cuda, cuda12 or tpu; JAX must then find one
 # TPR_JAX_PYTHON chooses the interpreter; the default is the newest supported one.
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 python_for_venv() {
   local name
@@ -30,4 +32,16 @@ install() {
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".${extra}"
     touch "$stamp"
   fi
+}
+
+install_accelerator() {
+  # TPR_JAX_EXTRA takes another extra; empty: no accelerator, the CPU.
+  local extra="${TPR_JAX_EXTRA-$1}"
+  install "$extra"
+  # JAX warns and goes on with the CPU where it finds no accelerator; days are lost so.
+  # A platform that is named must be there.
+  case "$extra" in
+    cuda*) export JAX_PLATFORMS="${JAX_PLATFORMS:-cuda,cpu}" ;;
+    tpu*) export JAX_PLATFORMS="${JAX_PLATFORMS:-tpu,cpu}" ;;
+  esac
 }

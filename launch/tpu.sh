@@ -54,9 +54,13 @@ queued() { # VERB [FLAG...]
   do_ gcloud compute tpus queued-resources "$verb" "$SLICE" "${place[@]}" "$@"
 }
 
-on_all_hosts() { # WORD...: they reach launch/tpu_host.sh as they are
+on_all_hosts() { # COMMAND
   do_ gcloud compute tpus tpu-vm ssh "$SLICE" "${place[@]}" --worker=all \
-    --command="bash tpr_jax/launch/tpu_host.sh$(printf ' %q' "$@")" </dev/null
+    --command="$1" </dev/null
+}
+
+hosts() { # WORD...: they reach launch/tpu_host.sh as they are
+  on_all_hosts "bash tpr_jax/launch/tpu_host.sh$(printf ' %q' "$@")"
 }
 
 # ACTIVE, WAITING_FOR_RESOURCES, SUSPENDED, ...; ABSENT where there is none.
@@ -120,15 +124,14 @@ install() {
   do_ gcloud compute tpus tpu-vm scp "$folder/tpr_jax.tar.gz" "$SLICE:" "${place[@]}" \
     --worker=all
   rm -rf "$folder"
-  do_ gcloud compute tpus tpu-vm ssh "$SLICE" "${place[@]}" --worker=all \
-    --command="mkdir -p tpr_jax && tar -xzf tpr_jax.tar.gz -C tpr_jax" </dev/null
-  on_all_hosts install
+  on_all_hosts "mkdir -p tpr_jax && tar -xzf tpr_jax.tar.gz -C tpr_jax"
+  hosts install
 }
 
-# gcloud repeats a command whose connection broke, also when the program has just ended:
-# by the name of the attempt a host knows that it is the same one.
+# A command whose connection broke is repeated, by gcloud and by watch, and the program may
+# have ended on some hosts by then: by the name of the attempt they know not to start it.
 run() {
-  on_all_hosts run "$(date +%s)-$$" --distributed "$@"
+  hosts run "$attempt" --distributed "$@"
 }
 
 disconnect() { [ -z "$connection" ] || kill -- "-$connection" 2>/dev/null || true; }
@@ -142,10 +145,7 @@ run_while_active() {
   connection=$!
   set +m
   while kill -0 "$connection" 2>/dev/null; do
-    for ((waited = 0; waited < POLL; waited++)); do
-      sleep 1
-      kill -0 "$connection" 2>/dev/null || break 2
-    done
+    sleep "$POLL"
     now="$(state)" || continue
     if [ "$now" != ACTIVE ]; then
       say "$SLICE is $now."
@@ -163,19 +163,26 @@ watch() {
   local status
   while true; do
     create
-    # A program that is still running is not installed over.
-    if [ -n "${DRY_RUN:-}" ] || ! on_all_hosts running; then install; fi
+    # A program that runs anywhere is not installed over, and is shown, not started.
+    if on_all_hosts "[ ! -e tpr_jax ] || bash tpr_jax/launch/tpu_host.sh idle"; then
+      install
+      attempt="$(date +%s)-$$"
+    fi
     status=0
     run_while_active "$@" || status=$?
+    # A preempted host leaves before the slice's state says so. An end that is the
+    # program's own would come again; anything else was a connection or a host.
+    if [ "$status" -ne 0 ] && [ "$status" -ne 75 ] && [ "$(later)" = ACTIVE ]; then
+      if hosts finished; then
+        status=0
+      elif hosts ended; then
+        fail "the program left with exit status $status. $SLICE is still there: watch" \
+          "with the same arguments continues, bash launch/tpu.sh delete gives it back."
+      fi
+    fi
     if [ "$status" -eq 0 ]; then
       say "Finished. Give the slice back: bash launch/tpu.sh delete"
       return
-    fi
-    # A preempted host leaves before the slice's state says so. An end that is the
-    # program's own would come again; anything else was a connection or a host.
-    if [ "$status" -ne 75 ] && [ "$(later)" = ACTIVE ] && on_all_hosts ended; then
-      fail "the program left with exit status $status. $SLICE is still there: watch with" \
-        "the same arguments continues, bash launch/tpu.sh delete gives it back."
     fi
     say "Interrupted (exit status $status); the same run continues."
   done
@@ -197,10 +204,11 @@ place=(--zone="$ZONE")
 price=()
 [ "${SPOT:-0}" = 0 ] || price=(--spot)
 POLL="${POLL:-30}"
+attempt="$(date +%s)-$$"
 connection=
 trap disconnect EXIT
 case "$verb" in
-  stop) on_all_hosts stop ;;
+  stop) hosts stop ;;
   delete) queued delete --force --quiet ;;
   *) "$verb" "$@" ;;
 esac

@@ -4,7 +4,8 @@
 #   run ATTEMPT ARGS  starts the program, or finds it running, and shows its output to the
 #                     end; the exit status is the program's. A connection that breaks does
 #                     not stop it, and an attempt is started once
-#   running           exit status 0: it runs
+#   idle              exit status 0: it does not run
+#   finished          exit status 0: it left with exit status 0
 #   ended             exit status 0: it is over by itself, or by `stop`
 #   stop              it saves and leaves
 set -euo pipefail
@@ -34,8 +35,11 @@ install_host() {
 start() {
   rm -f "$state"/{pid,status,stopped}
   printf '%q ' "$@" >"$state/arguments"
-  setsid bash "${BASH_SOURCE[0]}" supervise "$@" >"$state/log" 2>&1 </dev/null &
-  within_10_seconds test -s "$state/pid"
+  setsid bash launch/tpu_host.sh supervise "$@" >"$state/log" 2>&1 </dev/null &
+  within_10_seconds test -s "$state/pid" || {
+    cat "$state/log" >&2
+    return 1
+  }
 }
 
 supervise() {
@@ -99,7 +103,8 @@ case "$verb" in
   install) install_host ;;
   run) run "$@" ;;
   supervise) supervise "$@" ;;
-  running) running ;;
+  idle) ! running ;;
+  finished) [ "$(cat "$state/status" 2>/dev/null)" = 0 ] ;;
   ended) ended ;;
   stop) stop ;;
   *)

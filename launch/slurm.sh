@@ -56,11 +56,11 @@ status=0
     .venv/bin/python -m tpr_jax.main --distributed "$@"
 ) || status=$?
 
-# 143: saved after TERM. A job that runs was near its time limit, or is being preempted;
+# 143: left after TERM. A job that runs was near its time limit, or is being preempted;
 # one that was cancelled is not running any more, and is left alone.
 state="$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)"
 if [ "$status" -eq 143 ] && [ "$state" = RUNNING ]; then
-  echo "Stopped and saved; job $SLURM_JOB_ID is queued again and continues from there."
+  echo "Stopped by TERM; job $SLURM_JOB_ID is queued again and continues from what it saved."
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$status"

@@ -77,7 +77,7 @@ run() {
     start "$@"
   fi
   echo "$attempt" >"$state/attempt"
-  tail --lines=+1 --pid="$(cat "$state/pid")" --follow "$state/log"
+  tail --lines=+1 --sleep-interval=0.2 --pid="$(cat "$state/pid")" --follow "$state/log"
   # Killed together with its supervisor, it leaves no status.
   within_10_seconds test -s "$state/status"
   return "$(cat "$state/status")"
@@ -94,7 +94,7 @@ stop() {
   touch "$state/stopped"
   kill -TERM "$(cat "$state/pid")"
   echo "$(hostname): asked to save and leave"
-  tail --pid="$(cat "$state/pid")" --follow /dev/null
+  tail --sleep-interval=0.2 --pid="$(cat "$state/pid")" --follow /dev/null
 }
 
 verb="${1:-}"

@@ -2,8 +2,8 @@
 
 The folder FAKE_GCLOUD holds
   calls.txt     one line for each call: its words that are not flags, and the flags
-  states        what `describe` answers, one word each time; the last one stays. No file:
-                there is no such slice. `create` writes it from `provision`
+  states        what `describe` answers, one word each time; the last one stays. No
+                file: there is no such slice. `create` writes it from `provision`
   hosts/0, 1    the home folders of the hosts
   break         where it exists, the next `run` loses its connection after a second
 """

@@ -1,8 +1,8 @@
-"""The interpreter of a host: makes a `.venv` without packages, and is the program in it.
+"""An interpreter that makes a `.venv` without packages, and is the program in it.
 
 The program counts in the file `--run` up to `--steps`, one step every twentieth second;
-TERM saves and leaves with 143. With `--fail` its exit status is 3. Every host writes a line
-with its arguments, where it starts from, and JAX_PLATFORMS to the file `--run`.starts.
+TERM saves and leaves with 143. With `--fail` its exit status is 3. Every host adds its
+arguments, where it starts from, and JAX_PLATFORMS to the file `--run`.starts.
 """
 
 import os
@@ -43,9 +43,10 @@ def main(words):
     shutil.copy(os.environ["TPR_JAX_PYTHON"], there)
     return 0
   if words[:3] == ["-m", "pip", "install"]:
-    return 0 if words[-1] == ".[tpu]" and pathlib.Path("setup.cfg").exists() else 1
-  assert words[:3] == ["-u", "-m", "tpr_jax.main"], words
-  return program(words[3:])
+    known = words[-1] in (".[tpu]", ".[cuda]") and pathlib.Path("setup.cfg").exists()
+    return 0 if known else 1
+  assert words[-1:] and "tpr_jax.main" in words[:3], words
+  return program(words[words.index("tpr_jax.main") + 1 :])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Sourced by the other scripts: makes .venv in the project's folder and installs it.
 #   install [EXTRA]    for example: install test
-#   install_accelerator EXTRA    the same for cuda, cuda12 or tpu; JAX must then find one
+#   install_accelerator EXTRA    the same for cuda, cuda12 or tpu; JAX must find it then
 # TPR_JAX_PYTHON chooses the interpreter; the default is the newest supported one.
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 

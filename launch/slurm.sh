@@ -5,14 +5,14 @@
 #   sbatch --nodes=2 --gpus-per-node=8 --ntasks-per-node=8 --cpus-per-task=8 \
 #     --time=24:00:00 launch/slurm.sh --config=configs/cfam.py:cuhk_pedes \
 #     --config.data.root=DIR --run=DIR
-# Arguments after the script go to the program. Before the time limit, and when the job is
-# preempted, the program saves and leaves; the job is queued again and continues.
+# Arguments after the script go to the program. Before the time limit, and when the job
+# is preempted, the program saves and leaves; the job is queued again and continues.
 # TPR_JAX_EXTRA=cuda12: older drivers; TPR_JAX_EXTRA= (empty): nodes without GPUs.
 #SBATCH --job-name=tpr_jax
 #SBATCH --output=%x-%j.log
 #SBATCH --open-mode=append
 #SBATCH --requeue
-# TERM, five minutes before the limit, to the processes of the step and not to this script.
+# TERM, five minutes before the limit, to the step's processes and not to this script.
 #SBATCH --signal=TERM@300
 set -euo pipefail
 
@@ -34,9 +34,10 @@ fi
 source "$SLURM_SUBMIT_DIR/launch/environment.sh"
 
 # JAX gives process i of a node the node's GPU number i: there must be as many processes
-# as GPUs, and each must see all GPUs of its node (so no --gpus-per-task, no --gpu-bind).
+# as GPUs, and each must see all GPUs of its node (no --gpus-per-task, no --gpu-bind).
 tasks=$((SLURM_NTASKS / SLURM_JOB_NUM_NODES))
-if [ "${SLURM_GPUS_ON_NODE:-$tasks}" != "$tasks" ] || [ -n "${SLURM_GPUS_PER_TASK:-}" ]; then
+if [ "${SLURM_GPUS_ON_NODE:-$tasks}" != "$tasks" ] ||
+  [ -n "${SLURM_GPUS_PER_TASK:-}" ]; then
   echo "error: $SLURM_NTASKS tasks on $SLURM_JOB_NUM_NODES nodes with" \
     "${SLURM_GPUS_ON_NODE:-no} GPUs each. Ask for one task for each GPU by" \
     "--gpus-per-node=N --ntasks-per-node=N, without --gpus-per-task." >&2
@@ -46,8 +47,8 @@ install_accelerator cuda
 # srun does not take this over from sbatch (since SLURM 22.05).
 export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"
 
-# A process that stops ends the others within a bounded time, and they may be saving: SLURM
-# must not kill them at once, only if they are still there after a quarter of an hour.
+# A process that stops ends the others within a bounded time, and they may be saving:
+# SLURM must not kill them at once, but only after a quarter of an hour.
 # srun itself ignores TERM (it would kill the step); the processes get it from SLURM.
 status=0
 (
@@ -60,7 +61,7 @@ status=0
 # one that was cancelled is not running any more, and is left alone.
 state="$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)"
 if [ "$status" -eq 143 ] && [ "$state" = RUNNING ]; then
-  echo "Stopped by TERM; job $SLURM_JOB_ID is queued again and continues from what it saved."
+  echo "Stopped by TERM: job $SLURM_JOB_ID is queued again and continues the run."
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$status"

@@ -1,23 +1,24 @@
 #!/usr/bin/env bash
-# A Cloud TPU slice, one host or many, by queued resources. Runs on your own machine (or on
-# a small VM, in tmux) with gcloud logged in; launch/tpu_host.sh does the hosts' part.
+# A Cloud TPU slice, one host or many, by queued resources. Runs on your own machine (or
+# on a small VM, in tmux), gcloud logged in; launch/tpu_host.sh does the hosts' part.
 #
 #   export SLICE=cfam ZONE=us-west4-a TYPE=v5litepod-16 RUNTIME=v2-alpha-tpuv5-lite
-#   bash launch/tpu.sh watch --config=configs/cfam.py:cuhk_pedes --config.data.root=DIR \
-#     --run=gs://BUCKET/RUN
+#   bash launch/tpu.sh watch --config=configs/cfam.py:cuhk_pedes \
+#     --config.data.root=DIR --run=DIR
 #   bash launch/tpu.sh delete
 #
 # create      asks for the slice and waits until it is there; replaces a preempted one
 # install     copies this folder to all hosts and installs the program there
-# run ARGS    starts the program on all hosts and shows what they say to the end; where it
-#             runs already, only shows it
+# run ARGS    starts the program on all hosts and shows what they say to the end; where
+#             it runs already, only shows it
 # watch ARGS  create, install and run; after a preemption all of it again, until the
 #             program has ended
 # stop        the program saves and leaves on all hosts; the same run continues
 # delete      gives the slice back: until then it costs money
 #
 # SPOT=1: may be preempted, and is cheaper. PROJECT=NAME: another than gcloud's own.
-# POLL=30: seconds between two looks at the slice. DRY_RUN=1: commands are shown, not run.
+# POLL=30: seconds between two looks at the slice.
+# DRY_RUN=1: the commands are shown and not run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -128,8 +129,8 @@ install() {
   hosts install
 }
 
-# A command whose connection broke is repeated, by gcloud and by watch, and the program may
-# have ended on some hosts by then: by the name of the attempt they know not to start it.
+# A command whose connection broke is repeated, by gcloud and by watch, and the program
+# may have ended on some hosts by then: they know the attempt and do not start it again.
 run() {
   hosts run "$attempt" --distributed "$@"
 }
@@ -193,7 +194,7 @@ verb="$1"
 shift
 case "$verb" in
   create | install | stop | delete) [ $# -eq 0 ] || fail "$verb takes no arguments." ;;
-  run | watch) [ $# -gt 0 ] || fail "$verb needs the program's arguments: --config=..." ;;
+  run | watch) [ $# -gt 0 ] || fail "$verb needs the program's arguments" ;;
   *) usage ;;
 esac
 need SLICE ZONE

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The part of launch/tpu.sh that runs on every host of the slice, in ~/tpr_jax.
 #   install           makes .venv with the program for TPUs
-#   run ATTEMPT ARGS  starts the program, or finds it running, and shows its output to the
-#                     end; the exit status is the program's. A connection that breaks does
-#                     not stop it, and an attempt is started once
+#   run ATTEMPT ARGS  starts the program, or finds it running, and shows its output to
+#                     the end; the exit status is the program's. A connection that breaks
+#                     does not stop it, and an attempt is started once
 #   idle              exit status 0: it does not run
 #   finished          exit status 0: it left with exit status 0
 #   ended             exit status 0: it is over by itself, or by `stop`
@@ -13,8 +13,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 state="$HOME/tpr_jax-run" # pid, attempt, arguments, log, status, stopped
 mkdir -p "$state"
 
+# After a restart of the host the number may be that of another process.
 running() {
-  [ -s "$state/pid" ] && kill -0 "$(cat "$state/pid")" 2>/dev/null
+  [ -s "$state/pid" ] &&
+    grep --quiet tpr_jax.main "/proc/$(cat "$state/pid")/cmdline" 2>/dev/null
 }
 
 install_host() {

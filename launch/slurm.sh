@@ -35,17 +35,19 @@ source "$SLURM_SUBMIT_DIR/launch/environment.sh"
 
 # JAX gives process i of a node the node's GPU number i: there must be as many processes
 # as GPUs, and each must see all GPUs of its node (no --gpus-per-task, no --gpu-bind).
-tasks=$((SLURM_NTASKS / SLURM_JOB_NUM_NODES))
+tasks=$((${SLURM_NTASKS:-$SLURM_JOB_NUM_NODES} / SLURM_JOB_NUM_NODES))
 if [ "${SLURM_GPUS_ON_NODE:-$tasks}" != "$tasks" ] ||
   [ -n "${SLURM_GPUS_PER_TASK:-}" ]; then
-  echo "error: $SLURM_NTASKS tasks on $SLURM_JOB_NUM_NODES nodes with" \
-    "${SLURM_GPUS_ON_NODE:-no} GPUs each. Ask for one task for each GPU by" \
+  echo "error: on each of $SLURM_JOB_NUM_NODES nodes there would be $tasks tasks and" \
+    "${SLURM_GPUS_ON_NODE:-no} GPUs. Ask for one task for each GPU by" \
     "--gpus-per-node=N --ntasks-per-node=N, without --gpus-per-task." >&2
   exit 2
 fi
 install_accelerator cuda
 # srun does not take this over from sbatch (since SLURM 22.05).
-export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"
+if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then
+  export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"
+fi
 
 # A process that stops ends the others within a bounded time, and they may be saving:
 # SLURM must not kill them at once, but only after a quarter of an hour.

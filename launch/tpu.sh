@@ -100,7 +100,7 @@ create() {
         need TYPE RUNTIME
         say "Asking for $SLICE ($TYPE in $ZONE)."
         queued create --node-id="$SLICE" --accelerator-type="$TYPE" \
-          --runtime-version="$RUNTIME" "${price[@]:+${price[@]}}"
+          --runtime-version="$RUNTIME" ${price:+"$price"}
         ;;
       SUSPENDED)
         say "$SLICE was taken away; asking for another."
@@ -202,8 +202,8 @@ need SLICE ZONE
   fail "gcloud is not on PATH. It is part of the Google Cloud CLI."
 place=(--zone="$ZONE")
 [ -z "${PROJECT:-}" ] || place+=(--project="$PROJECT")
-price=()
-[ "${SPOT:-0}" = 0 ] || price=(--spot)
+price=
+[ "${SPOT:-0}" = 0 ] || price=--spot
 POLL="${POLL:-30}"
 attempt="$(date +%s)-$$"
 connection=

@@ -18,7 +18,7 @@ class Slice:
     self.folder, self.cloud = folder, folder / "cloud"
     self.cloud.mkdir()
     self.provision("WAITING_FOR_RESOURCES PROVISIONING ACTIVE")
-    self.run = folder / "run"
+    self.run, self.started = folder / "run", []
     environment = project.copy(folder)
     fake = project.HERE / "fake_gcloud.py"
     project.command(folder, "gcloud", f"{project.BARE} {fake}")
@@ -36,13 +36,15 @@ class Slice:
     (self.cloud / "provision").write_text(states)
 
   def start(self, *words, **environment):
-    return subprocess.Popen(
+    process = subprocess.Popen(
       ["bash", self.folder / "project" / "launch" / "tpu.sh", *words],
       env={**self.environment, **environment},
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
       text=True,
     )
+    self.started.append(process)
+    return process
 
   def __call__(self, *words, **environment):
     process = self.start(*words, **environment)
@@ -66,6 +68,15 @@ class Slice:
     while not happened():
       assert time.monotonic() < end, "waited 20 s"
       time.sleep(0.05)
+
+  def close(self):
+    """Ends what a test that failed may have left."""
+    for process in self.started:
+      process.kill()
+    for path in self.cloud.glob("hosts/*/tpr_jax-run/pid"):
+      command = pathlib.Path("/proc", path.read_text().strip() or "0", "cmdline")
+      if command.exists() and str(self.run) in command.read_text():
+        os.kill(int(command.parent.name), signal.SIGKILL)
 
   def kill_hosts(self):
     for pid in self.cloud.glob("hosts/*/tpr_jax-run/pid"):

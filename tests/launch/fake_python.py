@@ -43,7 +43,9 @@ def main(words):
     shutil.copy(os.environ["TPR_JAX_PYTHON"], there)
     return 0
   if words[:3] == ["-m", "pip", "install"]:
-    known = words[-1] in (".[tpu]", ".[cuda]") and pathlib.Path("setup.cfg").exists()
+    known = (
+      words[-1] in (".", ".[tpu]", ".[cuda]") and pathlib.Path("setup.cfg").exists()
+    )
     return 0 if known else 1
   assert words[-1:] and "tpr_jax.main" in words[:3], words
   return program(words[words.index("tpr_jax.main") + 1 :])

@@ -118,7 +118,7 @@ def job(place, status, state="RUNNING", **more):
   project.command(
     folder,
     "srun",
-    f"""printf '%s\\n' "$@" "cpus=$SRUN_CPUS_PER_TASK" >>{folder}/srun
+    f"""printf '%s\\n' "$@" "$SRUN_CPUS_PER_TASK" "$JAX_PLATFORMS" >>{folder}/srun
 exit {status};""",
   )
   project.command(folder, "squeue", f"echo {state};:")
@@ -149,7 +149,13 @@ def test_slurm_starts_the_program_with_its_arguments(place):
   lines = (place[0] / "srun").read_text().splitlines()
   start = lines.index(".venv/bin/python")
   module = ["-m", "tpr_jax.main", "--distributed"]
-  assert lines[start + 1 :] == [*module, *WORDS, "cpus=6"]
+  assert lines[start + 1 :] == [*module, *WORDS, "6", "cuda,cpu"]
+
+
+def test_slurm_without_gpus(place):
+  done, _ = job(place, 0, TPR_JAX_EXTRA="", SLURM_GPUS_ON_NODE="")
+  assert done.returncode == 0, done.stderr
+  assert (place[0] / "srun").read_text().splitlines()[-1] == ""  # JAX_PLATFORMS
 
 
 @pytest.mark.parametrize(
@@ -174,6 +180,7 @@ def test_slurm_queues_again_what_was_stopped_and_not_cancelled(
   ("variables", "says"),
   [
     ({"SLURM_GPUS_ON_NODE": "8"}, "one task for each GPU"),
+    ({"SLURM_NTASKS": ""}, "there would be 1 tasks and 4 GPUs"),
     ({"SLURM_GPUS_PER_TASK": "1"}, "without --gpus-per-task"),
     ({"SLURM_SUBMIT_DIR": "/"}, "is not the project's folder"),
   ],

@@ -33,7 +33,7 @@ install_host() {
   install_accelerator tpu
 }
 
-# In a session of its own, so that it outlives the connection.
+# Detached, so that it outlives the connection.
 start() {
   rm -f "$state"/{pid,status,stopped}
   printf '%q ' "$@" >"$state/arguments"

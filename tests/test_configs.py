@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from tests.models.test_build import decoder, fused, matcher, towers
 from tpr_jax import config as configs
-from tpr_jax import experiment, objectives, optim
+from tpr_jax import experiment, objectives, optim, program
 from tpr_jax.core import tree
 from tpr_jax.data import build as data_build
 from tpr_jax.data import published, transforms
@@ -317,7 +317,8 @@ def test_each_row_of_the_ablation_by_its_overrides_alone(name, row, active, head
 
 def test_groups_of_heads_that_a_row_leaves_out_are_no_mistake():
   made, shapes = parts("cfam:cuhk_pedes", sdm_local=0, matching=0, identity=0)
-  complete = made.model(50, heads=experiment.model_build.HEADS)
+  sizes = dict(vocab_size=made.tokenizer.vocab_size, num_classes=50)
+  complete = program.model(made.config, made.fields, **sizes, heads=build.HEADS)
   every = lambda: jax.eval_shape(made.init_fn(complete), jax.random.key(0))
   steps = dict(steps=10, steps_per_epoch=5)
   optim.make_optimizer(made.config.optim, shapes, **steps, complete=every)

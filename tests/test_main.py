@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 
 import pytest
 from absl import logging
@@ -164,6 +165,7 @@ def ends(monkeypatch, capsys):
 
     monkeypatch.setattr(main, "_dispatch", work)
     monkeypatch.setattr(main.cli, "distributed", lambda: False)
+    monkeypatch.setattr(main, "_leave", sys.exit)  # os._exit would end the tests
     level = logging.get_verbosity()
     with pytest.raises(SystemExit) as caught:
       main.main(None)

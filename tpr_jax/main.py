@@ -252,13 +252,22 @@ def _told(error: Exception) -> int | None:
 
 
 def _leave(status: int) -> NoReturn:
-  """Ends the process. After an error it does not wait for the others of its run, which
-  may be waiting for it: they notice that it is gone."""
-  if status == 1 and cli.distributed():
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
-  sys.exit(status)
+  """Ends the process.
+
+  After a signal nothing is waited for that is still under way, such as a compilation.
+  After an error, one of several processes does not wait for the others, which may be
+  waiting for it: they notice that it is gone.
+  """
+  several = cli.distributed()
+  if status <= 128 and not (several and status):
+    sys.exit(status)
+  if several and status != 1:
+    import jax
+
+    jax.distributed.shutdown()  # all leave at the same step: they come here, too
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(status)
 
 
 def main(_) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from tpr_jax.data.damage import MAX_BROKEN
 from tpr_jax.models.variants import OF_WEIGHTS, VARIANTS
 
 
@@ -131,6 +132,9 @@ def data(name: str, *, size: tuple[int, int], train: bool = True) -> ConfigDict:
       threads=2,
       workers=0,  # processes instead of threads, for slow decoders
       cache_mb=0,  # resized pictures kept in memory
+      # Share of the training pictures that may be bad (unreadable, a caption is empty)
+      # before the run stops; one always may unless it is 0; 1: never stop (damage.py).
+      max_broken=MAX_BROKEN,
     )
   )
 

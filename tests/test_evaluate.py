@@ -11,6 +11,7 @@ from tests import tiny
 from tests.data.noise import dataset
 from tpr_jax.core import sharding
 from tpr_jax.data import tokenizer, transforms
+from tpr_jax.data.damage import Damage
 from tpr_jax.data.record import Dataset, Record
 from tpr_jax.encoding import Encoder, EvaluationError, Features
 from tpr_jax.evaluate import SCORES, bootstrap, score
@@ -177,13 +178,16 @@ def features(data, wrong=(), broken=()):
   ]
   point = lambda i: (axis[i] + (axis[i] in wrong)) % count
   kept = [i for i, record in enumerate(data.records) if record.image not in broken]
+  damage = Damage(f"{data.name}/{data.split}", len(data.records))
+  for name in broken:
+    damage.add(name, "damaged", f"{name}: cut short")
   return Features(
     image=np.eye(count, dtype=np.float32)[[axis[ids[i]] for i in kept]],
     image_record=np.array(kept, np.int32),
     text=np.eye(count, dtype=np.float32)[[point(ids[r]) for r, _ in text]],
     text_record=np.array([r for r, _ in text], np.int32),
     text_caption=np.array([c for _, c in text], np.int32),
-    broken={name: "cut short" for name in broken},
+    damage=damage,
   )
 
 

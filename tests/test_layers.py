@@ -14,6 +14,7 @@ LAYER = dict(
   models=2,
   data=2,
   config=2,
+  bad_data=3,
   convert=3,
   objectives=3,
   optim=3,

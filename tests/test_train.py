@@ -13,9 +13,11 @@ import pytest
 
 from tests.data.noise import dataset
 from tpr_jax import train
+from tpr_jax.bad_data import Watch
 from tpr_jax.checkpoints import Checkpoints, abstract
 from tpr_jax.core import sharding, tree
 from tpr_jax.data import pipeline, tokenizer
+from tpr_jax.data.damage import BadData, Damage
 from tpr_jax.run_log import RunLog
 
 STEPS, BATCH, SEED = 12, 4, 3
@@ -380,3 +382,45 @@ def test_the_state_given_to_a_step_is_donated(loop):
   given = jax.tree.map(jnp.copy, state)
   loop.step(given, batch, jax.random.key(0))
   assert all(leaf.is_deleted() for leaf in jax.tree.leaves(given.params))
+
+
+# ---- bad data
+
+
+def test_too_much_bad_data_stops_and_names_the_checkpoint(loop, straight, tmp_path):
+  damage = Damage("noise/train", 100)
+
+  class Rotting(Signalled):
+    def __next__(self):
+      batch = super().__next__()
+      if self._asked >= 5:
+        damage.add(f"{self._asked}.png", "damaged", f"{self._asked}.png: cut short")
+      return batch
+
+  with pytest.raises(BadData) as caught:
+    loop.run(tmp_path, lambda b: Rotting(b, 0), bad=Watch(lambda: damage, 0.02))
+  said = str(caught.value)
+  assert said.startswith("3 of the 100 pictures of noise/train are bad")
+  assert said.endswith(
+    f"Last checkpoint: step 4 in {tmp_path / 'checkpoints'}. The same command goes on"
+    " from there once the data was mended."
+  )
+  assert kept(tmp_path)[0] == 4
+  mended = Damage("noise/train", 100, replaced=2)
+  last = loop.run(tmp_path, bad=Watch(lambda: mended, 0.02))
+  assert_identical(last, straight[0])
+  saved = Checkpoints(tmp_path / "checkpoints", read_only=True)
+  assert Damage.from_json(saved.meta(STEPS)["damage"]) == mended
+  saved.close()
+
+
+@pytest.mark.parametrize(("at", "where"), [(2, "none"), (6, "step 4")])
+def test_a_batch_that_cannot_be_read_names_the_checkpoint(loop, tmp_path, at, where):
+  class Gone(Signalled):
+    def __next__(self):
+      if self._asked == at:
+        raise BadData("9 pictures in a row cannot be read")
+      return super().__next__()
+
+  with pytest.raises(BadData, match=rf"in a row cannot be read\n.*{where} in .*mended"):
+    loop.run(tmp_path, lambda b: Gone(b, 0))

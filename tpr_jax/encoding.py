@@ -1,7 +1,7 @@
 """Every image and caption of a split through the two towers, once."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -10,7 +10,9 @@ from jax.sharding import Mesh
 
 from tpr_jax.core import sharding
 from tpr_jax.core.types import Outputs, Params
+from tpr_jax.data import captions as captions_of
 from tpr_jax.data import pipeline
+from tpr_jax.data.damage import Damage
 from tpr_jax.data.record import Dataset
 from tpr_jax.data.tokenizer import Tokenizer
 from tpr_jax.data.transforms import Pipe
@@ -30,7 +32,9 @@ class Features:
     image_record: int32 [n], their index in the dataset.
     text: float32 [m, D], all captions.
     text_record, text_caption: int32 [m], which caption of which record.
-    broken: name of image -> why it could not be read.
+    damage: images that could not be read, and captions that cannot be asked.
+    empty: rows of `text` that are of a caption without words: queries like the others,
+      since every published number counts all of them.
     image_kept, text_kept: name -> [n, ...], [m, ...], what a second stage scores pairs
       by (second_stage.py); empty without one.
   """
@@ -40,9 +44,15 @@ class Features:
   text: np.ndarray
   text_record: np.ndarray
   text_caption: np.ndarray
-  broken: Mapping[str, str]
+  damage: Damage
+  empty: Sequence[int] = ()
   image_kept: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
   text_kept: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+  @property
+  def broken(self) -> dict[str, str]:
+    """Name of image -> why it could not be read."""
+    return self.damage.unreadable()
 
 
 class Encoder:
@@ -130,7 +140,7 @@ class Encoder:
       images.append(image)
       image_kept.add(kept)
       valid.append(rows["valid"])
-    texts, record, caption, real = [], [], [], []
+    texts, record, caption, real, wordless = [], [], [], [], []
     captions = pipeline.text_batches(dataset, tokenizer, length=length, batch=batch)
     text_kept = Kept(len(captions))
     for rows in captions:
@@ -140,18 +150,23 @@ class Encoder:
       record.append(rows["record"])
       caption.append(rows["caption"])
       real.append(rows["valid"])
+      wordless.append(rows["text"][:, 1] == tokenizer.end_id)  # start, then the end
     if not images or not texts or not np.concatenate(valid).any():
       raise EvaluationError(
         f"{dataset.name}/{dataset.split}: no readable image or no caption to evaluate"
       )
     seen, told = np.concatenate(valid), np.concatenate(real)
+    record, caption = np.concatenate(record)[told], np.concatenate(caption)[told]
+    empty = np.flatnonzero(np.concatenate(wordless)[told])
+    captions_of.blame(dataset, record[empty], caption[empty], stream.damage)
     return Features(
       image=np.concatenate(jax.device_get(images))[seen],
       image_record=np.flatnonzero(seen).astype(np.int32),
       text=np.concatenate(jax.device_get(texts))[told],
-      text_record=np.concatenate(record)[told],
-      text_caption=np.concatenate(caption)[told],
-      broken=dict(stream.broken),
+      text_record=record,
+      text_caption=caption,
+      damage=stream.damage,
+      empty=tuple(empty.tolist()),
       image_kept=image_kept.arrays(seen),
       text_kept=text_kept.arrays(told),
     )

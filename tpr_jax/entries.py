@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
+from tpr_jax import bad_data, encoding, evaluate, rankings, saliency, saliency_files
 from tpr_jax import config as configs
-from tpr_jax import encoding, evaluate, rankings, saliency, saliency_files
 from tpr_jax.core.types import Params
 from tpr_jax.data import examples
 from tpr_jax.data.record import Dataset
@@ -77,6 +77,10 @@ def score(
   scored = {name: found}
   if again is not None:
     scored[f"{name}{rankings.RERANKED}"] = again(found, say=say, **common)
+  for sentence in found.scores.get("incomplete", {}).get("says", ()):
+    say(f"    WARNING, {name}: {sentence}.")
+  for line in features.damage.lines():
+    say(f"    {line}")
   explained = _explained(found, data, entry, how, towers)
   if folder is not None:
     (folder / "rankings").mkdir(parents=True, exist_ok=True)
@@ -84,6 +88,7 @@ def score(
     again_file.unlink(missing_ok=True)  # of an earlier evaluation
     for label, one in scored.items():
       np.savez_compressed(folder / "rankings" / f"{label}.npz", **one.rankings)
+    bad_data.write(folder, features.damage, name)
     if how.get("save_features", False):
       path = folder / "features" / f"{name}.npz"
       evaluate.save(features, data, path, group_by=entry["group_by"])

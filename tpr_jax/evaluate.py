@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 from tpr_jax import feature_files, rankings
 from tpr_jax import groups as grouping
+from tpr_jax.data.captions import unusable
 from tpr_jax.data.record import Dataset
 from tpr_jax.encoding import EvaluationError as EvaluationError
 from tpr_jax.encoding import Features
@@ -33,7 +34,8 @@ class Evaluation:
     scores: {"t2i": {...}, "i2t": {...}?, "groups": {...}?, "broken_images": n}: plain
       JSON values, percentages. Where intervals were asked for, each {...} has "ci":
       {"level", "resamples", "seed", "identities", "scores": {"R1": [low, high], ...}},
-      without scores where all queries are of one identity.
+      without scores where all queries are of one identity. "incomplete", only where
+      something is: `incomplete`.
     rankings: arrays for `rankings/NAME.npz` (rankings.py).
     result: the ranking itself, for a second stage.
   """
@@ -192,6 +194,45 @@ def image_names(features: Features, dataset: Dataset) -> list[str]:
   return [dataset.records[r].image for r in features.image_record]
 
 
+def incomplete(features: Features, dataset: Dataset) -> dict[str, Any]:
+  """How the split that was scored differs from the one that is listed; {}: it doesn't.
+
+  {"images": listed, "broken_images": not in the gallery, "queries": scored,
+  "empty_queries": scored though they have no words, "lost_queries": not scored, for
+  they are no text, "says": [a sentence for each]}. Published numbers are of whole
+  splits: broken images make a gallery easier, or take a query's matches away.
+  """
+  images, broken = len(dataset.records), len(features.broken)
+  queries, empty, lost = len(features.text), len(features.empty), unusable(dataset)
+  says = []
+  if broken:
+    says.append(
+      f"NOT THE WHOLE GALLERY: {broken:,} of {images:,} images "
+      f"({100 * broken / images:.3g} %) could not be read and are left out; the scores "
+      "are not comparable to those of the whole split"
+    )
+  if lost:
+    says.append(
+      f"NOT ALL QUERIES: {lost:,} captions are no text and could not be asked, beside "
+      f"the {queries:,} that were"
+    )
+  if empty:
+    says.append(
+      f"{empty:,} of {queries:,} queries have no words; they count, as in the whole "
+      "split"
+    )
+  if not says:
+    return {}
+  return dict(
+    images=images,
+    broken_images=broken,
+    queries=queries,
+    empty_queries=empty,
+    lost_queries=lost,
+    says=says,
+  )
+
+
 def score(
   features: Features,
   dataset: Dataset,
@@ -240,6 +281,8 @@ def score(
     "gallery_digest": rankings.digests(image_names(features, dataset)),
   }
   scores = {**found.scores, "broken_images": len(features.broken)}
+  if lacks := incomplete(features, dataset):
+    scores["incomplete"] = lacks
   return Evaluation(scores, {**found.rankings, **records}, found.result)
 
 

@@ -59,6 +59,7 @@ class Experiment:
     own = self.initial.tokenizer() if auto else ""
     self.tokenizer = tokenizer.build(run_weights.tokenizer_spec(config, own))
     self._encoder: encoding.Encoder | None = None
+    self._warned: set[str] = set()
 
   # --- data ---------------------------------------------------------------------
 
@@ -119,7 +120,13 @@ class Experiment:
   def validate(self, model: Any, params: Any, dataset: Dataset) -> Mapping[str, float]:
     """Scores of text-to-image retrieval while training, on the validation split."""
     features = self._evaluate(model, params, dataset)
-    return evaluate.score(features, dataset, mesh=self.mesh).scores["t2i"]
+    found = evaluate.score(features, dataset, mesh=self.mesh).scores
+    for sentence in found.get("incomplete", {}).get("says", ()):
+      said = f"WARNING, {dataset.name}/{dataset.split}: {sentence}."
+      if said not in self._warned:  # once, not at every validation
+        self._warned.add(said)
+        self.say("\n".join([said, *features.damage.lines()]))
+    return found["t2i"]
 
   # --- evaluation ---------------------------------------------------------------
 

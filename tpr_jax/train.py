@@ -1,7 +1,7 @@
 """The only training loop: one jitted step with donated state, over any mesh."""
 
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,10 +10,14 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from tpr_jax.bad_data import Watch
 from tpr_jax.checkpoints import Checkpoints
 from tpr_jax.core import processes, sharding
 from tpr_jax.core.types import Batch, GradFn, Params, TrainState
+from tpr_jax.data.damage import BadData
 from tpr_jax.run_log import RunLog
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)  # that ask to save and leave
 
 
 class NonFiniteLoss(Exception):
@@ -107,7 +111,7 @@ class _StopSignals:
       for number, previous in self._previous.items():
         signal.signal(number, previous)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _SIGNALS:
       self._previous[number] = signal.signal(number, handle)
     return self
 
@@ -171,29 +175,43 @@ class _Window:
     self._steps = []
 
 
-class _Stop:
-  """When to leave: a signal to any process, agreed upon by all of them."""
+class _Agreement:
+  """What all processes act on at the same step: a signal to any of them, bad data."""
 
-  def __init__(self, signals: _StopSignals, mesh: Mesh):
-    self._signals, self._votes = signals, processes.Votes(mesh, 2)
+  def __init__(self, signals: _StopSignals, bad: Watch | None, mesh: Mesh):
+    self._signals, self._bad = signals, bad
+    self._votes = processes.Votes(mesh, len(_SIGNALS) + 1)
 
-  def __call__(self) -> int | None:
-    """The number of the signal, the same on every process at the same step."""
-    asked = self._signals.requested
-    return self._which(
-      self._votes([asked == number for number in (signal.SIGTERM, signal.SIGINT)])
-    )
+  def __call__(self, after: str) -> int | None:
+    """The number of a signal that asks to leave, or None.
+
+    Raises:
+      BadData: more of the data is bad than may be; `after` ends its text.
+    """
+    bad = 0 if self._bad is None else self._bad.count()
+    asked = [self._signals.requested == number for number in _SIGNALS]
+    *asked, bad = self._votes([*asked, bad])
+    if self._bad is not None and bad > self._bad.allowed:
+      self._bad.check(after)
+    return _first(asked)
 
   def at_last(self) -> int | None:
     """The same after the last step, for a signal that was not agreed upon yet."""
-    return self._which(self._votes.rest())
+    *asked, _ = self._votes.rest()
+    return _first(asked)
 
-  @staticmethod
-  def _which(counts: tuple[int, ...]) -> int | None:
-    term, interrupt = counts  # how many processes got each
-    if not term and not interrupt:
-      return None
-    return signal.SIGTERM if term else signal.SIGINT
+
+def _first(asked: Sequence[int]) -> int | None:
+  """The signal that some process got; SIGTERM before SIGINT."""
+  return next((n for n, count in zip(_SIGNALS, asked, strict=True) if count), None)
+
+
+def _next_batch(batches: Iterator[Any], after: str) -> Mapping[str, np.ndarray]:
+  """The next batch; BadData ends with what comes after it."""
+  try:
+    return next(batches)
+  except BadData as error:
+    raise BadData(f"{error}\n{after}") from error
 
 
 def fit(
@@ -214,6 +232,7 @@ def fit(
   eval_every: int = 0,
   select: str = "R1",
   observe: Callable[[int, Params], None] | None = None,
+  bad: Watch | None = None,
 ) -> TrainState:
   """Runs from `state.step` to `steps`, logging, validating and saving on the way.
 
@@ -227,6 +246,7 @@ def fit(
     eval_every: steps between validations; each is saved with its score `select`.
     observe: (step, parameters) -> None, called as often as `validate` and before it.
     save_every: steps between other checkpoints (0: only at validations and the end).
+    bad: watches how much of the data is bad; every checkpoint gets its finds, "damage".
 
   Returns:
     The last state, which is also the newest checkpoint.
@@ -234,6 +254,7 @@ def fit(
   Raises:
     NonFiniteLoss: at the first step whose loss or gradient is not finite; it is not
       saved.
+    BadData: a batch of which no picture can be read, or more is bad than may be.
     Interrupted: after SIGINT or SIGTERM, once the state has been saved; after the
       last step too, since what would follow takes time.
     CheckpointError: one cannot be written.
@@ -245,19 +266,27 @@ def fit(
     there = f"step {saved}" if saved is not None else "none"
     return f"{there} in {checkpoints.folder}"
 
+  def mended():
+    return (
+      f"Last checkpoint: {last_good()}. The same command goes on from there once the"
+      " data was mended."
+    )
+
   window = _Window(log, carried or {}, last_good)
 
   def save(score=None):
     nonlocal saved
     log.sync()
     position = dict(step=step, data=batches.get_state(), log=window.state())
+    if bad is not None:
+      position["damage"] = bad.merged().to_json()
     checkpoints.save(step, state, {**meta, **position}, score)
     saved = step
 
   with _StopSignals() as signals:
-    stop = _Stop(signals, mesh)
+    agreed = _Agreement(signals, bad, mesh)
     while step < steps:
-      batch = sharding.to_global(next(batches), batch_sh)
+      batch = sharding.to_global(_next_batch(batches, mended()), batch_sh)
       state, metrics = train_step(state, batch, key)
       step += 1
       window.add(step, metrics)
@@ -278,11 +307,11 @@ def fit(
       elif last or (save_every and step % save_every == 0):
         window.flush()
         save()
-      if (signum := stop()) is not None:
+      if (signum := agreed(mended())) is not None:
         save()
         checkpoints.wait()
         raise Interrupted(signum, step)
-    signum = stop.at_last()
+    signum = agreed.at_last()
     checkpoints.wait()
     if signum is not None:
       raise Interrupted(signum, step)

@@ -7,13 +7,14 @@ from typing import Any
 
 import jax
 
+from tpr_jax import bad_data, evaluate, program, run_folder, train, two_stage
 from tpr_jax import checkpoints as ckpt
 from tpr_jax import config as configs
-from tpr_jax import evaluate, program, run_folder, train, two_stage
 from tpr_jax.ahead import CompiledAhead
 from tpr_jax.core import sharding, storage, tree
 from tpr_jax.core.types import Params, TrainState
 from tpr_jax.data import pipeline, transforms
+from tpr_jax.data.damage import MAX_BROKEN, check_limit
 from tpr_jax.data.record import Dataset
 from tpr_jax.experiment import Experiment
 from tpr_jax.metrics import msd
@@ -51,6 +52,9 @@ class Training:
       )
     self.classes = len(train_set.identities)
     self.batches = self._batches(train_set)
+    limit = self.config.data.get("max_broken", MAX_BROKEN)
+    self._bad = bad_data.Watch(lambda: self.batches.damage, limit)
+    self._bad.check()  # captions: before anything is compiled
     self.per_epoch = max(self.batches.examples // self.config.data.batch, 1)
     self.steps = self.config.train.steps or round(
       self.config.train.epochs * self.per_epoch
@@ -104,8 +108,9 @@ class Training:
       contextlib.closing(self._compile()) as train_step,
     ):
       self._fit(self._first_state(), train_step)
-    if broken := self.batches.broken:
-      self.experiment.say(f"{len(broken)} pictures could not be read; see run.json.")
+    if damage := self.batches.damage:
+      self.experiment.say(f"{len(damage):,} bad pictures; see {bad_data.FILE}.")
+      self.experiment.say("\n".join(damage.lines()))
 
   def _compile(self) -> CompiledAhead:
     """The step, with a program on its way for each length of the texts."""
@@ -155,11 +160,14 @@ class Training:
     doubts = self._doubts(meta, here)
     run |= dict(surroundings=here, repeatable=not doubts, unrepeatable=doubts)
     files.write(run)
+    damage = None
     try:
       self._loop(state, train_step, saved, meta, dict(surroundings=here, doubts=doubts))
+      damage = self._bad.merged()
     finally:
       saved.close()
-      run["broken_images"] = dict(self.batches.broken)
+      if experiment.active:  # after an error, what this process knows
+        bad_data.write(experiment.folder, damage or self.batches.damage)
       seconds = time.time() - self.started
       run["seconds"]["train"] = run["seconds"].get("train", 0) + seconds
       files.write(run)
@@ -231,6 +239,7 @@ class Training:
         eval_every=eval_every,
         select=config.train.select,
         observe=self._legacy(log) if config.eval.get("legacy", False) else None,
+        bad=self._bad,
       )
     finally:
       log.close()
@@ -271,6 +280,7 @@ def _check(config: Any, shards: int) -> None:
         f" {size or 'different sizes'}, but model.image_size={tuple(wanted)}"
         " (height, width): change one of them"
       )
+  check_limit(config.data.get("max_broken", MAX_BROKEN))
   evaluate.bootstrap(config.eval)
   two_stage.settings(config.eval, config.losses, config.objective)
   for name, value, known in (

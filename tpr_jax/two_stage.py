@@ -38,7 +38,7 @@ from tpr_jax import encoding, evaluate, objectives
 from tpr_jax.core import sharding
 from tpr_jax.core.times import duration
 from tpr_jax.core.types import Params
-from tpr_jax.data.pipeline import caption_index
+from tpr_jax.data import captions
 from tpr_jax.data.record import Dataset
 from tpr_jax.metrics import rerank, streaming, uncertainty
 from tpr_jax.second_stage import STAGES, SecondStage
@@ -140,7 +140,7 @@ def memory(
     jax.ShapeDtypeStruct((1, *image_size, 3), jnp.uint8),
     jax.ShapeDtypeStruct((1, length), jnp.int32),
   )
-  images, texts = len(dataset.records), len(caption_index(dataset)[0])
+  images, texts = len(dataset.records), len(captions.index(dataset)[0])
   each = [sum(x.size * x.dtype.itemsize for x in side.values()) for side in shapes]
   size = (images * each[0] + texts * each[1]) / 2**30
   return (

@@ -180,3 +180,41 @@ def test_an_archive_of_something_else_is_refused(tmp_path):
   (path / "features.json").write_text(json.dumps(features))
   with pytest.raises(DatasetError, match="not written by --mode=archive"):
     build.dataset("archive", tmp_path / "out", "test", {})
+
+
+def test_a_damaged_archive_gives_errors_of_pictures_and_of_the_dataset(tmp_path):
+  layouts.ufine6926(tmp_path)
+  originals = build.all_splits("ufine6926", tmp_path)
+  path = tfds_builders.write_archive(originals, tmp_path / "out", "a")
+  data = build.dataset("archive", tmp_path / "out", "train", {})
+  (file,) = path.glob("*train.array_record*")
+  good = file.read_bytes()
+  # A loader that has yet to open the file, as in a worker process.
+  fresh = pickle.loads(pickle.dumps(data.load_image))
+  for harm in (lambda: file.write_bytes(bytes(len(good))), file.unlink):
+    harm()
+    with pytest.raises(ImageError, match=r"images/1\.jpg: its record in .* cannot be"):
+      fresh(data.records[0], None)
+  at = good.index(b"images/1.jpg")
+  file.write_bytes(good[:at] + b"?" + good[at + 1 :])
+  with pytest.raises(DatasetError, match=r"record 0 of train cannot be read: .*again"):
+    build.dataset("archive", tmp_path / "out", "train", {})
+
+
+def test_a_record_without_captions_is_archived(tmp_path):
+  path = layouts.ufine6926(tmp_path)
+  entries = json.loads(path.read_text("utf-8"))
+  entries[0]["captions"], entries[1]["captions"] = [], ["", "Fine."]
+  path.write_text(json.dumps(entries), "utf-8")
+  originals = build.all_splits("ufine6926", tmp_path)
+  tfds_builders.write_archive(originals, tmp_path / "out", "a")
+  first, second = build.dataset("archive", tmp_path / "out", "train", {}).records
+  assert first.captions == () and second.captions == ("", "Fine.")
+  entries[1].pop("coarse")
+  path.write_text(json.dumps(entries), "utf-8")
+  originals = build.all_splits("ufine6926", tmp_path)
+  tfds_builders.write_archive(originals, tmp_path / "out", "b")
+  options = {"name": "b", "captions": "coarse"}
+  first, second = build.dataset("archive", tmp_path / "out", "train", options).records
+  assert first.captions == ("Person 0, briefly.",) and second.captions == ()
+  assert second.unusable[0].startswith("no key 'coarse'; found the keys ")

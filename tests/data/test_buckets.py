@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tests.data.noise import dataset
-from tpr_jax.data import examples, pipeline, sampler, tokenizer, transforms
+from tpr_jax.data import captions, examples, pipeline, sampler, tokenizer, transforms
+from tpr_jax.data.damage import Damage
 from tpr_jax.data.record import DatasetError
 
 PIPE = "resize(12,6)|flip(0.5)"
@@ -199,7 +200,8 @@ def test_captions_that_the_pipe_lengthens_are_in_the_bucket_that_holds_both(
   data = dataclasses.replace(data, records=records)
   pipe = transforms.build("resize(12,6)|flip(0.5, words='swap')")
   before = people.encode(said, LENGTH)[1]
-  after = examples.longest_counts(data, people, pipe, before)
+  given = captions.usable(data, people, LENGTH, Damage("noise/train", 24))
+  after = examples.longest_counts(data, people, pipe, given)
   swapped = [c.replace("left", "the other other side") for c in said]
   assert np.array_equal(after, people.encode(swapped, LENGTH)[1])
   assert (after > before).any() and (after == before).any()
@@ -274,7 +276,7 @@ def test_short_first(people):
 def test_stand_ins_come_from_the_same_bucket(people):
   data = people_of(broken=(4, 11))
   counts, stood = counts_of(people, data), 0
-  record, _ = examples.caption_index(data)
+  record, _ = captions.index(data)
   for batch in take(iterate(people, data), 60):
     length = batch["text"].shape[1]
     smaller = max(s for s in (0, 12, 20, LENGTH) if s < length)
@@ -289,7 +291,7 @@ def test_stand_ins_come_from_the_same_bucket(people):
 def test_a_bucket_of_broken_pictures_is_named(people):
   data = people_of()
   counts = counts_of(people, data)
-  record, _ = examples.caption_index(data)
+  record, _ = captions.index(data)
   broken = set(record[counts <= 12].tolist())
   iterator = iterate(people, people_of(broken=broken), short_first=1, threads=0)
   with pytest.raises(DatasetError, match="in the bucket of 12 tokens"):

@@ -43,7 +43,10 @@ def test_image_batches_are_the_records_in_order(threads, count):
   for at in np.flatnonzero(valid):
     source = Image.fromarray(data.load_image(data.records[at], None))
     assert np.array_equal(images[at], np.array(source.resize((12, 24), 2)))
-  assert set().union(*(part.broken for part in parts)) == {"5.png", "20.png"}
+  assert set().union(*(part.damage.unreadable() for part in parts)) == {
+    "5.png",
+    "20.png",
+  }
 
 
 def test_unreadable_batch_has_the_others_shape_and_type():

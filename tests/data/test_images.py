@@ -79,7 +79,7 @@ def test_palette_and_palette_with_transparency():
   ],
 )
 def test_transparency_is_laid_over_white(mode, colour, want):
-  out, facts = images.inspect(encoded(Image.new(mode, (3, 2), colour)))
+  out, facts = images.inspect(encoded(Image.new(mode, (6, 4), colour)))
   assert far(out[0, 0], np.array(want)) <= 1
   assert "transparent" in facts.oddities
 

@@ -73,7 +73,7 @@ def test_batches_hold_what_the_records_say(people):
   # 120 rows over 30 captions: four epochs, each a permutation, none dropped.
   assert iterator.examples == 30
   assert len(met) == 30 and set(met.values()) == {4}
-  assert iterator.broken == {} and iterator.replaced == 0
+  assert not iterator.damage and iterator.damage.replaced == 0
 
 
 def test_augmentation_is_that_of_seed_and_position(people):
@@ -146,8 +146,8 @@ def test_worker_processes_change_nothing(people):
   state = json.loads(json.dumps(golden.get_state()))
   iterator.set_state({**state, "step": 2})  # before any worker is started
   assert_same(take(iterator, 5), expected[2:])
-  assert set(iterator.broken) <= set(golden.broken)
-  assert (iterator.replaced > 0) == any(
+  assert set(iterator.damage.unreadable()) <= set(golden.damage.unreadable())
+  assert (iterator.damage.replaced > 0) == any(
     (b["replaced"] >= 0).any() for b in expected[2:]
   )
   iterator.close()
@@ -221,10 +221,10 @@ def test_broken_pictures_are_replaced_and_listed(people):
       assert batch["text"][row].tolist() in rows
     met |= set(batch["replaced"][hit].tolist())
   assert met == {4, 11}
-  assert iterator.broken == {
+  assert iterator.damage.unreadable() == {
     f"{i}.png": f"{i}.png: cut short after {i} bytes" for i in (4, 11)
   }
-  assert iterator.replaced >= 2
+  assert iterator.damage.replaced >= 2
 
 
 @pytest.mark.parametrize("threads", [0, 2])
@@ -362,7 +362,7 @@ def test_cache_fills_ahead_of_training(people):
   iterator.close()
   plain = iterate(people, dataset(count=400, broken=(7, 350)))
   assert_same(filled, take(plain, 80))
-  assert iterator.broken == plain.broken and iterator.broken
+  assert iterator.damage == plain.damage and iterator.damage
 
 
 def test_closing_stops_the_filling_of_the_cache(people):

@@ -165,3 +165,61 @@ def test_numbers_that_do_not_fit(kwargs, message):
   sampler.order(**good)
   with pytest.raises(ValueError, match=message):
     sampler.order(**{**good, **kwargs})
+
+
+# ---- stand-ins
+
+
+def rng(position):
+  return np.random.default_rng([7, position])
+
+
+@pytest.mark.parametrize("kind", sampler.KINDS)
+def test_stand_ins_are_pure(kind):
+  labels, images = uneven()
+  make = lambda: sampler.order(kind, labels, 1, 12, instances=3, images=images)
+  one, other = make(), pickle.loads(pickle.dumps(make()))
+  for position in (0, 5, 77, 400, 10**9):
+    tried = [one(position)]
+    stood = one.stand_in(position, rng(position), tried)
+    assert isinstance(stood, int) and 0 <= stood < len(labels)
+    assert other.stand_in(position, rng(position), tried) == stood
+
+
+def test_identity_stand_ins_try_the_persons_other_pictures_first():
+  labels, images = uneven()
+  order = sampler.order("identity", labels, 1, 12, instances=3, images=images)
+  pictures = {p: set(images[labels == p]) for p in set(labels)}
+  for position in range(0, 600, 7):
+    draw, tried = rng(position), [order(position)]
+    person = labels[tried[0]]
+    here = {
+      labels[order(p)] for p in range(position // 12 * 12, position // 12 * 12 + 12)
+    }
+    for _ in range(8):
+      stood = order.stand_in(position, draw, tried)
+      seen = {images[example] for example in tried}
+      if len(tried) < 5 and pictures[person] - seen:
+        assert labels[stood] == person and images[stood] not in seen
+      else:
+        assert labels[stood] not in here
+      tried.append(stood)
+
+
+def test_a_person_without_pictures_is_replaced_by_one_other_person():
+  # All instances of one get the same substitute, two people of a batch different ones.
+  labels = np.repeat(np.arange(40), 3)
+  order = sampler.order("identity", labels, 2, 12, instances=3)
+  for batch in range(30):
+    substitutes = []
+    for person in range(4):
+      found = set()
+      for instance in range(3):
+        position = 12 * batch + 3 * person + instance
+        own = labels[order(position)]
+        tried = np.flatnonzero(labels == own).tolist()
+        found.add(labels[order.stand_in(position, rng(position), tried)])
+      assert len(found) == 1
+      substitutes += found
+    assert len(set(substitutes)) == 4
+    assert not set(substitutes) & {labels[order(12 * batch + i)] for i in range(12)}

@@ -136,5 +136,5 @@ def test_pictures_that_cannot_be_read_are_told(runs, tmp_path):
   assert cell["broken_images"] == 1
   assert set(cell["groups"]) == {f"source={name}" for name in sources}
   summary = place.read(tmp_path / "out")
-  assert "ufine3c: 1 images could not be read" in " ".join(summary["remarks"])
+  assert "ufine3c: NOT THE WHOLE GALLERY: 1 of 6 images" in " ".join(summary["remarks"])
   assert set(summary["rows"][0]["cells"]["ufine3c"]["t2i"]) == {"", *cell["groups"]}

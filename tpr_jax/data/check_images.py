@@ -80,11 +80,13 @@ def sizes(seen: Sequence[Seen]) -> dict[str, list[int]] | None:
 
 def check(dataset: Dataset, seen: Sequence[Seen], examples: int) -> list[Finding]:
   """Missing, unreadable and odd pictures of one split."""
-  missing, broken = [], []
+  missing, broken, absurd = [], [], []
   odd = collections.defaultdict(list)
   for record, each in zip(dataset.records, seen, strict=True):
     if isinstance(each.error, images.MissingImage):
       missing.append(record.image)
+    elif isinstance(each.error, images.AbsurdSize):
+      absurd.append(str(each.error))
     elif each.error is not None:
       broken.append(str(each.error))
     for kind in each.oddities:
@@ -107,6 +109,9 @@ def check(dataset: Dataset, seen: Sequence[Seen], examples: int) -> list[Finding
   if broken:
     message = f"{len(broken):,} images cannot be decoded"
     out.append(finding("error", "unreadable-images", broken, message))
+  if absurd:
+    message = f"{len(absurd):,} images have a size that no picture of a person has"
+    out.append(finding("error", "absurd-sizes", absurd, message))
   for kind, found in sorted(odd.items()):
     message = f"{len(found):,} images are {_SAY[kind]}"
     out.append(finding("info", f"images-{kind}", found, message))

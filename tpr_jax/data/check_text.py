@@ -87,10 +87,14 @@ _SAY = {
 
 
 def check(dataset: Dataset, examples: int) -> list[Finding]:
-  """Empty captions, odd characters, and one caption on several identities."""
+  """Missing and empty captions, odd characters, one caption on several identities."""
+  without = []
   empty, odd = [], collections.defaultdict(list)
   owners, inside = collections.defaultdict(dict), []
   for record in dataset.records:
+    if record.unusable or not record.captions:
+      why = "; ".join(record.unusable) or "no caption"
+      without.append(f"{record.image}: {why}")
     keys = []
     for caption in record.captions:
       key = " ".join(words(caption))
@@ -111,6 +115,12 @@ def check(dataset: Dataset, examples: int) -> list[Finding]:
     )
 
   out = []
+  if without:
+    message = (
+      f"{len(without):,} images lack captions, or have some that are no text: they "
+      "are no examples and cannot be asked for"
+    )
+    out.append(finding("error", "missing-captions", without, message))
   if empty:
     message = f"{len(empty):,} captions have no words: as queries they ask for nobody"
     out.append(finding("error", "empty-captions", empty, message))

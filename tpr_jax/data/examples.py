@@ -13,7 +13,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from tpr_jax.data import transforms
-from tpr_jax.data.record import Dataset, DatasetError, ImageError
+from tpr_jax.data.captions import Captions
+from tpr_jax.data.damage import BadData
+from tpr_jax.data.record import Dataset, ImageError
 
 PROBLEMS = "problems"  # travels with a batch from the workers to the iterator
 _AUGMENT, _REPLACE = 0xA06E17, 0x4E91AC  # streams of random numbers
@@ -80,18 +82,20 @@ def load_picture(
 class Examples:
   """Position of training -> one example as a dict of arrays.
 
-  tokens: int [n, length], the encoded captions; an op that changes one has it encoded
+  captions: those to train on (captions.usable); an op that changes one has it encoded
   anew. A text is cut to the length that the order gives its position, if it gives one.
   """
 
-  def __init__(self, dataset, tokenizer, pipe, length, order, seed, cache, tokens):
-    self._dataset, self._tokenizer, self._length = dataset, tokenizer, length
+  def __init__(self, dataset, tokenizer, pipe, order, seed, cache, captions):
+    self._dataset, self._tokenizer = dataset, tokenizer
+    self._length = captions.tokens.shape[1]
     self._head, self._tail = pipe.split()
     self._size, self._order, self._seed = pipe.size, order, seed
     self._cache, self._labels = cache, training_labels(dataset)
-    self._record, self._caption = caption_index(dataset)
+    self._record, self._caption = captions.record, captions.number
     # Half the memory, here and in every worker; rows become int32 one by one.
-    self._tokens = tokens.astype(np.uint16) if tokenizer.vocab_size <= 2**16 else tokens
+    small = tokenizer.vocab_size <= 2**16
+    self._tokens = captions.tokens.astype(np.uint16) if small else captions.tokens
 
   def __len__(self) -> int:
     return len(self._record)
@@ -142,49 +146,37 @@ class Examples:
     return text[:length]
 
   def _readable(self, position: int):
-    """(example index, picture, [(record index, reason)] of those that failed)."""
-    index, problems, rng = self._order(position), [], None
+    """(example index, picture, [(record index, kind, reason)] of those that failed)."""
+    index, problems, tried, rng = self._order(position), [], [], None
     for _ in range(1 + _TRIES):
       at = int(self._record[index])
       try:
         image = load_picture(self._dataset, at, self._head, self._size, self._cache)
         return index, image, problems
       except ImageError as error:
-        problems.append((at, str(error)))
+        problems.append((at, error.kind, str(error)))
+        tried.append(index)
       if rng is None:
         rng = np.random.default_rng([self._seed, position, _REPLACE])
-      index = self._order.stand_in(position, rng)
-    names = "; ".join(sorted({reason for _, reason in problems})[:4])
+      index = self._order.stand_in(position, rng, tried)
+    names = "; ".join(sorted({reason for _, _, reason in problems})[:4])
     length = self._order.text_length(position)
     bucket = f" with texts in the bucket of {length} tokens" if length else ""
-    raise DatasetError(
+    raise BadData(
       f"{len(problems)} pictures in a row of {self._dataset.name} "
       f"{self._dataset.split}{bucket} cannot be read, so this is more than a broken "
-      f"file: {names}. Check the dataset with --mode=check"
+      f"file: {names}. Is the disk still there? Look at the data with --mode=check"
     )
 
 
-def caption_index(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-  """Examples in order -> (record index, caption number within it), int32 [n] each."""
-  pairs = [
-    (i, j)
-    for i, record in enumerate(dataset.records)
-    for j in range(len(record.captions))
-  ]
-  record, caption = np.asarray(pairs, np.int32).reshape(-1, 2).T
-  return record, caption
-
-
-def longest_counts(dataset, tokenizer, pipe, counts: np.ndarray) -> np.ndarray:
-  """int32 [n]: tokens of every caption in the longest form that the pipe gives it.
-
-  counts: int32 [n], tokens of the captions as they are.
-  """
+def longest_counts(dataset, tokenizer, pipe, captions: Captions) -> np.ndarray:
+  """int32 [n]: tokens of every caption in the longest form that the pipe gives it."""
   if not pipe.changes_caption:
-    return counts
-  longest = counts.copy()
-  texts = (text for record in dataset.records for text in record.captions)
-  for i, text in enumerate(texts):
+    return captions.counts
+  longest = captions.counts.copy()
+  where = zip(captions.record, captions.number, strict=True)
+  for i, (record, number) in enumerate(where):
+    text = dataset.records[record].captions[number]
     forms = sorted(pipe.captions(text) - {text})
     if forms:
       longest[i] = max(longest[i], tokenizer.encode(forms, 3)[1].max())

@@ -10,6 +10,7 @@ import dataclasses
 import io
 import os
 import pathlib
+import stat
 import unicodedata
 
 import numpy as np
@@ -23,6 +24,18 @@ from tpr_jax.data.record import ImageError, Record
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 # A few kilobytes can announce gigabytes of pixels. Real crops are under 1 megapixel.
 MAX_PIXELS = 50_000_000
+MAX_BYTES = 1 << 28  # of a file: MAX_PIXELS as 16-bit RGB fit twice over
+# Crops of people have sides of 20 to 2,000 pixels, one to four times as high as wide.
+# Below and beyond these is no odd crop but a placeholder (1 x 1), or a strip that a
+# detector or a cut-off download left.
+MIN_SIDE = 4
+MAX_ASPECT = 32  # longer side / shorter side
+# A progressive JPEG usually has 10 scans. Each is a pass over all pixels and may take
+# 100 bytes, so a small file can keep a decoder busy for hours.
+MAX_SCANS = 100
+_TILE_SIDES = (322, 323)  # TIFF: TileWidth, TileLength
+_TILE = 1 << 22  # pixels of a TIFF's tile, whatever the size of the picture
+_SCAN = b"\xff\xda"
 _ORIENTATION = 0x0112
 # EXIF orientation -> what makes it upright. Pillow's exif_transpose would also rewrite
 # the EXIF block, which fails on some cameras' blocks though the pixels are fine.
@@ -39,6 +52,26 @@ _UPRIGHT = {
 
 class MissingImage(ImageError):
   """The picture's file is not there (the other errors: it is there and unusable)."""
+
+  kind = "missing"
+
+
+class UnopenedImage(ImageError):
+  """It is there and is no file that may be read: a folder, a pipe, no permission."""
+
+  kind = "unopened"
+
+
+class AbsurdSize(ImageError):
+  """The picture has a size that no picture of a person has."""
+
+  kind = "size"
+
+
+class Bomb(ImageError):
+  """A small file that would take much memory or time to decode."""
+
+  kind = "bomb"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +110,11 @@ def decode(
 
   Raises:
     MissingImage: there is no such file.
-    ImageError: empty, truncated, not a picture, or over MAX_PIXELS.
+    UnopenedImage: it is no regular file, or may not be read.
+    AbsurdSize: `check_size`.
+    Bomb: it would take more memory or time than its size lets expect. Told by the
+      header, before anything is decoded.
+    ImageError: empty, truncated or not a picture.
   """
   return inspect(path_or_bytes, name)[0]
 
@@ -93,24 +130,25 @@ def inspect(
     # Decoders fail in many ways on damaged input (OSError, SyntaxError, ValueError,
     # struct.error, zlib.error, ...): each of them means that this file is unusable.
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-      width, height = image.size
-      if width * height > MAX_PIXELS:
-        raise ImageError(
-          f"{name}: {width} x {height} pixels, over the limit of {MAX_PIXELS:,} that "
-          "guards against decompression bombs; crop or shrink the picture"
-        )
+      check_size(*image.size, name)
+      _check_effort(image, data, name)
       image.load()
       return _to_rgb(image, name)
   except ImageError:
     raise
   except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-    raise ImageError(f"{name}: refused as a decompression bomb: {error}") from error
+    raise Bomb(f"{name}: refused as a decompression bomb: {error}") from error
   except Image.UnidentifiedImageError as error:
     raise ImageError(
       f"{name}: not a picture that can be read (it begins with {data[:8]!r}); "
       f"expected one of {', '.join(FORMATS)}"
     ) from error
   except Exception as error:
+    if "Decompressed data too large" in str(error):  # PNG: zTXt, iTXt, iCCP
+      raise Bomb(
+        f"{name}: a decompression bomb: a text or profile in {len(data):,} bytes "
+        f"unpacks to far more ({error}); save the picture without it"
+      ) from error
     raise ImageError(
       f"{name}: damaged or truncated ({len(data):,} bytes; "
       f"{type(error).__name__}: {error})"
@@ -121,11 +159,10 @@ def from_pillow(image: Image.Image, name: str) -> np.ndarray:
   """An opened Pillow image -> uint8 RGB [h, w, 3], by the rules of `decode`.
 
   Raises:
-    ImageError: truncated, of a kind that has no 8-bit colours, or over MAX_PIXELS.
+    AbsurdSize, Bomb: `check_size`.
+    ImageError: truncated, or of a kind that has no 8-bit colours.
   """
-  width, height = image.size
-  if width * height > MAX_PIXELS:
-    raise ImageError(f"{name}: {width} x {height} pixels, over {MAX_PIXELS:,}")
+  check_size(*image.size, name)
   try:
     image.load()
     return _to_rgb(image, name)[0]
@@ -135,6 +172,50 @@ def from_pillow(image: Image.Image, name: str) -> np.ndarray:
     raise ImageError(
       f"{name}: damaged or truncated ({type(error).__name__}: {error})"
     ) from error
+
+
+def check_size(width: int, height: int, name: str) -> None:
+  """Is this the size of a picture that can show a person?
+
+  Raises:
+    Bomb: more than MAX_PIXELS.
+    AbsurdSize: a side shorter than MIN_SIDE, or longer than MAX_ASPECT times the other.
+  """
+  if width * height > MAX_PIXELS:
+    raise Bomb(
+      f"{name}: {width} x {height} pixels, over the limit of {MAX_PIXELS:,} that "
+      "guards against decompression bombs; crop or shrink the picture"
+    )
+  short, long = sorted((width, height))
+  if short < MIN_SIDE:
+    raise AbsurdSize(
+      f"{name}: {width} x {height} pixels: the shorter side is below {MIN_SIDE}, so it "
+      "shows nothing; is it a placeholder?"
+    )
+  if long > MAX_ASPECT * short:
+    raise AbsurdSize(
+      f"{name}: {width} x {height} pixels: one side is more than {MAX_ASPECT} times as "
+      "long as the other, so it is a strip and no picture of a person"
+    )
+
+
+def _check_effort(image: Image.Image, data: bytes, name: str) -> None:
+  """Raises Bomb where decoding would take far more than the picture's size says."""
+  if image.format in ("JPEG", "MPO"):
+    scans = data.count(_SCAN)  # inside of compressed data FF is followed by 00
+    if scans > MAX_SCANS:
+      raise Bomb(
+        f"{name}: a JPEG of {scans:,} scans, over the limit of {MAX_SCANS}: each is a "
+        "pass over all pixels; save it anew"
+      )
+  if image.format == "TIFF":
+    # A tile is unpacked whole, though the picture may be a corner of it.
+    sides = [image.tag_v2.get(tag, 1) for tag in _TILE_SIDES]
+    if sides[0] * sides[1] > max(_TILE, image.width * image.height):
+      raise Bomb(
+        f"{name}: a TIFF of {image.width} x {image.height} pixels in tiles of "
+        f"{sides[0]} x {sides[1]}; save it anew"
+      )
 
 
 def encode_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
@@ -147,14 +228,46 @@ def encode_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
 
 
 def read_bytes(path: str | os.PathLike, name: str | None = None) -> bytes:
-  """The file's bytes; MissingImage or ImageError where they cannot be had."""
+  """The bytes of a regular file: never waits for a pipe, a device or a terminal.
+
+  Raises:
+    MissingImage: there is no such file.
+    UnopenedImage: it is no regular file, or may not be read.
+    Bomb: more than MAX_BYTES.
+  """
   name = name or os.fspath(path)
   try:
-    return pathlib.Path(path).read_bytes()
+    # Looked at before it is opened, since to open a device can have effects; and again
+    # once it is open, since only then it is surely the same.
+    kind = _KINDS.get(stat.S_IFMT(os.stat(path).st_mode))
+    if kind is None:
+      with open(path, "rb", opener=_open_at_once) as file:
+        kind = _KINDS.get(stat.S_IFMT(os.fstat(file.fileno()).st_mode))
+        data = b"" if kind else file.read(MAX_BYTES + 1)
   except FileNotFoundError as error:
     raise MissingImage(f"{name}: no such file ({path})") from error
   except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
-    raise ImageError(f"{name}: cannot be opened: {error}") from error
+    raise UnopenedImage(f"{name}: cannot be opened: {error}") from error
+  if kind is not None:
+    raise UnopenedImage(f"{name}: cannot be opened: {path} is {kind}, no regular file")
+  if len(data) > MAX_BYTES:
+    raise Bomb(
+      f"{name}: the file has more than {MAX_BYTES:,} bytes, the limit for one picture"
+    )
+  return data
+
+
+_KINDS = {
+  stat.S_IFDIR: "a folder",
+  stat.S_IFIFO: "a pipe",
+  stat.S_IFSOCK: "a socket",
+  stat.S_IFCHR: "a device",
+  stat.S_IFBLK: "a device",
+}
+
+
+def _open_at_once(path, flags):
+  return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _read(path_or_bytes, name):
@@ -177,8 +290,11 @@ def _to_rgb(image, name):
 
   if mode.startswith("I;16") or (mode == "I" and kind in ("PNG", "PPM")):
     oddities += ["16-bit", "grayscale"]
-    deep = np.asarray(image).astype(np.float64) / 257.0  # 65535 -> 255
-    gray = np.clip(np.rint(deep), 0, 255).astype(np.uint8)
+    deep = np.clip(np.asarray(image), 0, 65535).astype(np.uint32)
+    deep += 128  # nearest of v / 257, so that 65535 is 255; in place: it may be large
+    deep //= 257
+    gray = deep.astype(np.uint8)
+    del deep
     rgb = np.repeat(gray[:, :, None], 3, axis=2)
   elif mode in ("I", "F"):
     raise ImageError(
@@ -221,7 +337,7 @@ def _transparent(image):
 
 def _over_white(image):
   if not _transparent(image):
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
   if image.mode in ("La", "RGBa"):  # premultiplied: only these direct steps exist
     image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
   image = image.convert("RGBA")
@@ -243,10 +359,11 @@ class FileImages:
   def path(self, record: Record) -> pathlib.Path:
     """Where the record's picture is, or where it was expected if it is missing."""
     path = pathlib.Path(self.folder, record.image)
-    if not record.image.isascii() and not path.exists():
+    # os.path: pathlib raises where a folder may not be looked into.
+    if not record.image.isascii() and not os.path.exists(path):
       for form in ("NFC", "NFD"):
         other = pathlib.Path(self.folder, unicodedata.normalize(form, record.image))
-        if other.exists():
+        if os.path.exists(other):
           return other
     return path
 

@@ -7,14 +7,17 @@ iterator is the number of the next step, equal on every process.
 
 A picture that cannot be read is replaced by another example, drawn from the numbers
 of the same position; the batch says so (`replaced`) and the iterator lists it
-(`broken`). Evaluation reads pictures and captions in the order of the records, each
-once; there a broken picture is a row that is not valid.
+(`damage`). Captions without words are no examples, and are listed too. Evaluation reads
+pictures and captions in the order of the records, each once; there a broken picture is
+a row that is not valid, and every caption is a query.
 """
 
+import concurrent.futures
 import dataclasses
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import grain
 import numpy as np
@@ -23,19 +26,22 @@ from absl import flags
 from tpr_jax.data import sampler as samplers
 from tpr_jax.data import tokenizer as tokenizers
 from tpr_jax.data import transforms
+from tpr_jax.data.captions import index as caption_index
+from tpr_jax.data.captions import usable
+from tpr_jax.data.damage import Damage
 from tpr_jax.data.examples import (
   PROBLEMS,
   Examples,
   PictureCache,
-  caption_index,
   collate,
   load_picture,
   longest_counts,
   training_labels,
 )
-from tpr_jax.data.record import Dataset, DatasetError, ImageError
+from tpr_jax.data.record import Dataset, DatasetError, ImageError, Record
 
 _ENDLESS = 2**40  # steps; Grain wants a length
+_WARNED = 20  # bad pictures that the log names; all are in the run folder
 
 
 def caption_report(
@@ -106,19 +112,20 @@ class TrainIterator(grain.DatasetIterator):
 
   Attributes:
     examples: captions of the dataset: the length of an epoch, whatever the sampler.
-    captions: how many captions are cut, as a line (`caption_report`).
-    broken: image name -> reason, of the pictures met and replaced so far.
-    replaced: number of rows of this process that were replaced so far.
+    captions: how many captions are cut or left out, as a line (`caption_report`).
+    damage: captions that are no examples, and the pictures that this process has met
+      and replaced, up to the last batch it gave. It is no part of the state, which is
+      the same on every process: save its JSON beside it, and see `restore_damage`.
   """
 
-  def __init__(self, dataset, read, examples, steps, captions, identity):
+  def __init__(self, dataset, read, examples, steps, captions, damage, identity):
     super().__init__()
     self._dataset, self._read, self._steps = dataset, read, steps
     self._identity, self._step, self._inner = identity, 0, None
     self._filler, self._closing = None, threading.Event()
     self.examples, self.captions = examples, captions
-    self.broken: dict[str, str] = {}
-    self.replaced = 0
+    self.damage, self._at_start = damage, damage.to_json()
+    self._warned = 0
 
   def __next__(self) -> dict[str, np.ndarray]:
     self._assert_not_closed()
@@ -126,14 +133,57 @@ class TrainIterator(grain.DatasetIterator):
       raise StopIteration
     self.start_prefetch()
     batch = dict(next(self._inner))
-    for index, reason in batch.pop(PROBLEMS):
-      name = self._dataset.records[index].image
-      if name not in self.broken:
-        self.broken[name] = reason
-        logging.getLogger(__name__).warning("broken picture replaced: %s", reason)
-    self.replaced += int((batch["replaced"] >= 0).sum())
+    for index, kind, reason in batch.pop(PROBLEMS):
+      if self.damage.add(self._dataset.records[index].image, kind, reason):
+        self._warn(reason)
+    self.damage.replaced += int((batch["replaced"] >= 0).sum())
     self._step += 1
     return batch
+
+  def _warn(self, reason: str) -> None:
+    self._warned += 1
+    if self._warned <= _WARNED:
+      more = "" if self._warned < _WARNED else " (further ones are not logged)"
+      logging.getLogger(__name__).warning("broken picture replaced: %s%s", reason, more)
+
+  def restore_damage(self, plain: Mapping[str, Any] | None) -> None:
+    """Takes up what was known when the state was saved: all processes' finds together.
+
+    Args:
+      plain: `damage.to_json()`, of several processes merged; None (a run from before
+        there was any): what is known without reading a picture.
+
+    Its pictures are read once more, for a run that stopped on them goes on once they
+    were mended: those that can be read by now are no longer listed. The count of
+    replaced rows goes to the first process alone, so that merging the processes again
+    counts no row twice.
+
+    Raises:
+      ValueError: it is of another split.
+    """
+    damage = Damage.from_json(self._at_start)
+    if plain is not None:
+      known = Damage.from_json(plain)
+      damage = damage.merge(dataclasses.replace(known, found={}))
+      self._look_again(known.unreadable(), damage)
+    if self._read.first:
+      damage.replaced = 0
+    self.damage = damage
+
+  def _look_again(self, names: Mapping[str, str], damage: Damage) -> None:
+    """Adds those of the pictures that still cannot be read to `damage`."""
+    records = [record for record in self._dataset.records if record.image in names]
+
+    def look(record: Record) -> tuple[str, str, str] | None:
+      try:
+        self._dataset.load_image(record, None)
+      except ImageError as error:
+        return record.image, error.kind, str(error)
+      return None
+
+    with concurrent.futures.ThreadPoolExecutor(max(1, self._read.threads)) as pool:
+      for found in filter(None, pool.map(look, records)):
+        damage.add(*found)
 
   def get_state(self) -> dict:
     """The next step, and what the steps mean: a plain dict of numbers and strings."""
@@ -237,30 +287,40 @@ def train_iterator(
   for name, number in numbers.items():
     if number < 0:
       raise ValueError(f"{name} is {number}: it cannot be below 0")
-  record, _ = caption_index(dataset)
+  damage = Damage(f"{dataset.name}/{dataset.split}", len(dataset.records))
+  captions = usable(dataset, tokenizer, length, damage)
+  record = captions.record
   if not len(record):
     raise DatasetError(
-      f"{dataset.name} {dataset.split} has no captions to train on "
-      f"({len(dataset.records):,} pictures)"
+      "\n".join(
+        [
+          f"{dataset.name} {dataset.split} has no captions to train on "
+          f"({len(dataset.records):,} pictures)",
+          *damage.lines(),
+        ]
+      )
     )
   ids = training_labels(dataset)[record]
   order = samplers.order(sampler, ids, seed, batch, instances=instances, images=record)
   identity = dict(seed=seed, batch=batch, sampler=sampler, examples=len(record))
   if sampler == "identity":
     identity["instances"] = instances
-  texts = [text for record in dataset.records for text in record.captions]
-  tokens, counts = tokenizer.encode(texts, length)
   if buckets:
     lengths = samplers.bucket_lengths(buckets, length)
-    longest = longest_counts(dataset, tokenizer, pipe, counts)
+    longest = longest_counts(dataset, tokenizer, pipe, captions)
     order = samplers.BucketOrder(seed, longest, lengths, batch, short_first)
     identity["buckets"] = np.transpose([order.lengths, order.sizes]).tolist()
     identity["short_first"] = short_first
   cache = PictureCache(cache_mb / max(1, workers)) if cache_mb else None
-  examples = Examples(dataset, tokenizer, pipe, length, order, seed, cache, tokens)
+  examples = Examples(dataset, tokenizer, pipe, order, seed, cache, captions)
   read = _Reader(examples, batch, rows, first, steps, threads, prefetch, workers)
-  report = tokenizers.cut_report(counts, length)
-  return TrainIterator(dataset, read, len(record), steps, report, identity)
+  report = tokenizers.cut_report(captions.counts, length)
+  if captions.left_out:
+    report += (
+      f"; {captions.left_out:,} more are empty or no text and are left out "
+      f"({len(damage):,} pictures)"
+    )
+  return TrainIterator(dataset, read, len(record), steps, report, damage, identity)
 
 
 def _check_buckets(buckets, length, short_first, sampler) -> None:
@@ -282,7 +342,7 @@ def _check_buckets(buckets, length, short_first, sampler) -> None:
 class EvalBatches(grain.DatasetIterator):
   """Batches in the order of the records, the last one padded with invalid rows.
 
-  `len()` is the number of batches. broken: image name -> reason, so far.
+  `len()` is the number of batches. damage: what could not be read, so far.
   """
 
   def __init__(self, dataset, make, count, threads):
@@ -290,7 +350,7 @@ class EvalBatches(grain.DatasetIterator):
     read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     data = grain.MapDataset.range(count).map(make).to_iter_dataset(read)
     self._dataset, self._count, self._inner = dataset, count, iter(data)
-    self.broken: dict[str, str] = {}
+    self.damage = Damage(f"{dataset.name}/{dataset.split}", len(dataset.records))
 
   def __len__(self) -> int:
     return self._count
@@ -298,9 +358,10 @@ class EvalBatches(grain.DatasetIterator):
   def __next__(self) -> dict[str, np.ndarray]:
     self._assert_not_closed()
     batch = dict(next(self._inner))
-    for index, reason in batch.pop(PROBLEMS):
-      self.broken[self._dataset.records[index].image] = reason
-      logging.getLogger(__name__).warning("broken picture left out: %s", reason)
+    for index, kind, reason in batch.pop(PROBLEMS):
+      new = self.damage.add(self._dataset.records[index].image, kind, reason)
+      if new and len(self.damage) <= _WARNED:
+        logging.getLogger(__name__).warning("broken picture left out: %s", reason)
     return batch
 
   def get_state(self) -> dict:
@@ -328,7 +389,7 @@ def image_batches(
 
   Row r of batch s is record s B + p B / P + r of the dataset, B = `batch`, P processes,
   rows = B / P. Rows that are not valid are black: padding of the last batch, and
-  pictures that cannot be read, which `broken` lists.
+  pictures that cannot be read, which `damage` lists.
 
   Raises:
     PipeError: if the pipe draws random numbers or does not fix the size.
@@ -348,7 +409,7 @@ def image_batches(
       try:
         image = load_picture(dataset, index, pipe, pipe.size, None)
       except ImageError as error:
-        problems.append((index, str(error)))
+        problems.append((index, error.kind, str(error)))
         continue
       if images is None:
         images = np.zeros((rows, *image.shape), image.dtype)

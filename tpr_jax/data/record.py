@@ -20,7 +20,13 @@ class SplitError(DatasetError):
 
 
 class ImageError(Exception):
-  """One picture cannot be read: names the file and the reason."""
+  """One picture cannot be read: names the file and the reason.
+
+  Attributes:
+    kind: what is wrong, a key of `damage.KINDS`; a subclass has its own.
+  """
+
+  kind = "damaged"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +37,13 @@ class Record:
     image: name of the image, unique within its dataset: for files the path relative
       to the dataset's folder, for rendered people `split/identity/view`.
     identity: the person's number exactly as the source has it (gaps allowed).
-    captions: one or more sentences that describe this image.
+    captions: sentences that describe this image; none where the source has none that
+      can be used, which `unusable` then explains.
     split: "train", "val" or "test".
     source: name of the dataset the record came from.
     truth: everything else the source knows (plain JSON values).
+    unusable: captions of the source that are not among `captions` because they are no
+      text, one reason each.
   """
 
   image: str
@@ -43,6 +52,7 @@ class Record:
   split: str
   source: str = ""
   truth: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  unusable: tuple[str, ...] = ()
 
 
 # load_image(record, (height, width) or None) -> uint8 RGB [h, w, 3].

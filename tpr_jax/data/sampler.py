@@ -26,6 +26,9 @@ import numpy as np
 KINDS = ("random", "identity")
 # Streams of random numbers, apart by constant.
 _EPOCH, _IDENTITY, _BUCKET, _SCHEDULE = 0x0E70C4, 0x1DE471, 0xB0C4E7, 0x5C4ED1
+_SUBSTITUTE = 0x5B571
+# Tries with other pictures of the same person, and then with those of each substitute.
+_OWN, _AWAY = 4, 3
 _KEEP = 4  # permutations of epochs or passes held at once; prefetch looks one ahead
 
 
@@ -43,8 +46,15 @@ class Order(abc.ABC):
     """Tokens that every text of this position's batch is cut to; None: all of them."""
     return None
 
-  def stand_in(self, position: int, rng: np.random.Generator) -> int:
-    """An example that may take this position where its own cannot be read."""
+  def stand_in(
+    self, position: int, rng: np.random.Generator, tried: Sequence[int]
+  ) -> int:
+    """An example that may take this position where its own cannot be read.
+
+    rng: of this position, for all its calls; tried: the examples that failed, its own
+    first.
+    """
+    del tried  # a second try of one costs little, and is seldom drawn
     return int(rng.integers(self.epoch))
 
   def _permutation(self, size: int, *stream: int) -> np.ndarray:
@@ -128,7 +138,7 @@ class BucketOrder(Order):
   def text_length(self, position):
     return self.lengths[self._use(position // self._batch)[0]]
 
-  def stand_in(self, position, rng):
+  def stand_in(self, position, rng, tried):
     group = self._groups[self._use(position // self._batch)[0]]
     return int(group[rng.integers(len(group))])
 
@@ -193,7 +203,7 @@ class IdentityOrder(Order):
     by_label = np.argsort(labels, kind="stable")
     starts = np.flatnonzero(np.diff(labels[by_label], prepend=labels[by_label[0]] - 1))
     self._groups = np.split(by_label, starts[1:])
-    self._images = images
+    self._images = np.arange(len(labels)) if images is None else images
     people = batch // instances
     if people > len(self._groups):
       raise ValueError(
@@ -205,11 +215,42 @@ class IdentityOrder(Order):
 
   def __call__(self, position):
     batch, place = divmod(position, self._batch)
-    passage, turn = divmod(batch, self._batches_a_pass)
     person, instance = divmod(place, self._instances)
+    passage = batch // self._batches_a_pass
+    return self._instance(int(self._people(batch)[person]), passage, instance)
+
+  def stand_in(self, position, rng, tried):
+    """Another picture of the same person; when there is none, of a person who is not
+    in the batch, the same for all instances of this one: P x K stays P x K."""
+    batch, place = divmod(position, self._batch)
+    person, instance = divmod(place, self._instances)
+    here = self._people(batch)
+    own = self._groups[here[person]]
+    seen = self._images[list(tried)]
+    if len(tried) <= _OWN:
+      fresh = own[~np.isin(self._images[own], seen)]
+      if len(fresh):
+        return int(rng.choice(fresh))
+    away = np.setdiff1d(np.arange(len(self._groups)), here)
+    if not len(away):  # everybody is in the batch
+      return int(rng.integers(self.epoch))
+    # Each person of the batch begins at another one of those away, so that two seldom
+    # get the same, and goes round all of them.
+    away = np.random.default_rng([self._seed, _SUBSTITUTE, batch]).permutation(away)
+    failed = int((~np.isin(tried, own)).sum())
+    begin = person * max(1, len(away) // len(here))
+    label = int(away[(begin + failed // _AWAY) % len(away)])
+    fresh = self._groups[label][~np.isin(self._images[self._groups[label]], seen)]
+    if failed % _AWAY and len(fresh):
+      return int(rng.choice(fresh))
+    return self._instance(label, batch // self._batches_a_pass, instance)
+
+  def _people(self, batch: int) -> np.ndarray:
+    """The identities of one batch: positions in `_groups`."""
+    passage, turn = divmod(batch, self._batches_a_pass)
     people = self._permutation(len(self._groups), _EPOCH, passage)
-    slot = turn * (self._batch // self._instances) + person
-    return self._instance(int(people[slot]), passage, instance)
+    count = self._batch // self._instances
+    return people[turn * count : (turn + 1) * count]
 
   def _instance(self, label: int, passage: int, instance: int) -> int:
     """Number `instance` of the K that this identity shows in this pass."""
@@ -218,8 +259,7 @@ class IdentityOrder(Order):
     cycle, chunk = divmod(passage, rounds)
     rng = np.random.default_rng([self._seed, _IDENTITY, label, cycle])
     shuffled = group[rng.permutation(len(group))]
-    if self._images is not None:
-      shuffled = _pictures_apart(shuffled, self._images)
+    shuffled = _pictures_apart(shuffled, self._images)
     return int(shuffled[(chunk * self._instances + instance) % len(shuffled)])
 
 

@@ -191,7 +191,9 @@ def _about_column(column: Column, own: Sequence[Any]) -> list[str]:
     found.append(
       f"{column.label}: {lost:,} queries have no match in the gallery and are left out."
     )
-  if scores["broken_images"]:
+  says = scores.get("incomplete", {}).get("says", ())
+  found += [f"{column.label}: {sentence}." for sentence in says]
+  if scores["broken_images"] and not says:  # scored before there was "incomplete"
     found.append(
       f"{column.label}: {scores['broken_images']:,} images could not be read and are"
       " not in the gallery."

@@ -146,7 +146,9 @@ def remarks(results: Mapping[str, Any]) -> list[str]:
           f"{name}: {numbers['unmatched']:,} of {numbers['queries']:,} {what} have no"
           " match in the gallery and are left out of every mean."
         )
-    if scores.get("broken_images"):
+    says = scores.get("incomplete", {}).get("says", ())
+    found += [f"{name}: {sentence}." for sentence in says]
+    if scores.get("broken_images") and not says:  # results from before "incomplete"
       found.append(
         f"{name}: {scores['broken_images']:,} images could not be read and are not in"
         " the gallery."

@@ -152,3 +152,18 @@ def test_nothing_there_shows_the_layout(tmp_path):
     folder.load("", "test")
   with pytest.raises(DatasetError, match="default_split is 'dev'"):
     folder.load(tmp_path, "test", default_split="dev")
+
+
+def test_rows_without_a_caption_join_the_others_of_their_image(tmp_path):
+  rows = [
+    {"image": "1.jpg", "caption": "One.", "id": 1},
+    {"image": "1.jpg", "caption": None, "id": 1},
+    {"image": "2.jpg", "id": 2},
+    {"image": "3.jpg", "caption": " ", "id": 3},
+  ]
+  text = "\n".join(map(json.dumps, rows))
+  (tmp_path / "a.jsonl").write_text(text, "utf-8")
+  one, two, three = folder.load(tmp_path, "test").records
+  assert one.captions == ("One.",) and "found NoneType null" in one.unusable[0]
+  assert two.captions == () and two.unusable[0].startswith("no key 'caption'")
+  assert three.captions == (" ",) and three.unusable == ()  # words: data/captions.py

@@ -166,9 +166,6 @@ def test_an_unknown_split_says_which_exist(tmp_path):
     ("id", "12", "record 1: key 'id': found the text \"12\", expected a whole number"),
     ("id", True, "found the truth value true, expected a whole number"),
     ("id", 1.5, "found float 1.5"),
-    ("captions", "one text", "found the text .*expected a list of sentences"),
-    ("captions", [], "found a list that is empty"),
-    ("captions", ["fine", 3], "caption 1: found the number 3, expected a sentence"),
     ("split", "tset", 'found the text "tset", expected train, val, test'),
     ("split", ["train"], "found a list of 1"),
     ("file_path", "", "expected a relative image path"),
@@ -186,6 +183,31 @@ def test_wrong_values_name_file_record_key_found_and_expected(
   with pytest.raises(DatasetError, match=message) as caught:
     ufine6926.load(tmp_path, "train")
   assert f"{path}: record 1: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  "value, kept, reason",
+  [
+    ("one text", (), 'found the text "one text", expected a list of sentences'),
+    ([], (), "found a list that is empty, expected a list"),
+    (None, (), "found NoneType null, expected a list"),
+    (["fine", 3], ("fine",), "caption 1: found the number 3, expected a sentence"),
+  ],
+)
+@pytest.mark.parametrize("name", ["ufine6926", "icfg_pedes", "folder"])
+def test_a_record_without_captions_stays_and_says_why(
+  name, value, kept, reason, tmp_path
+):
+  path = layouts.WRITERS.get(name, layouts.ufine6926)(tmp_path)
+  root = path.parent if name == "folder" else tmp_path
+  rewrite(path, lambda entries: entries[0].update(captions=value))
+  first, other = build.dataset(name, root, "train", {}).records
+  assert len(first.unusable) == 1 and "key 'captions'" in first.unusable[0]
+  assert first.captions == kept and reason in first.unusable[0]
+  assert other.captions and other.unusable == ()
+  rewrite(path, lambda entries: [e.update(captions=[]) for e in entries])
+  with pytest.raises(DatasetError, match=r"found a list that is empty"):
+    build.dataset(name, root, "train", {})
 
 
 def test_missing_keys_name_the_nearest(tmp_path):

@@ -77,14 +77,19 @@ def load(
       holds no such split.
   """
   path = find_annotations(layout, root, annotations)
-  records = []
-  problems = []
+  records, problems = [], []
+  unusable = []  # the same, of captions: the record is kept
   for number, entry in enumerate(read_json(path)):
+    where = f"record {number}"
     try:
-      records.append(_record(layout, entry, captions))
+      record = _record(layout, entry, captions)
     except Problem as problem:
-      problems.append((f"record {number}", problem))
+      problems.append((where, problem))
+      continue
+    records.append(record)
+    unusable += [(where, Problem(reason)) for reason in record.unusable]
   raise_problems(path, problems)
+  raise_wrong_captions(path, unusable, records)
   folder = pathlib.Path(root, layout.folder)
   return one_split(layout.name, split, records, FileImages(str(folder)), path)
 
@@ -209,6 +214,18 @@ def read_json(path: pathlib.Path) -> list:
   return entries
 
 
+def raise_wrong_captions(
+  path: pathlib.Path, unusable: list[tuple[str, Problem]], records: Iterable[Any]
+) -> None:
+  """Raises DatasetError where no record (anything with `captions`) of a file has one.
+
+  A few without are bad data, which training counts (data/captions.py); in all of them
+  it is another key or another format.
+  """
+  if not any(record.captions for record in records):
+    raise_problems(path, unusable)
+
+
 def raise_problems(
   path: pathlib.Path, problems: list[tuple[str, Problem]], shown: int = 3
 ) -> None:
@@ -229,16 +246,18 @@ def _record(layout, entry, captions):
     raise Problem(f"found {kind(entry)}, expected an object {{...}}")
   image = as_path(layout.image_key, take(entry, layout.image_key))
   used = (layout.image_key, "id", "split", captions, *_DERIVED)
+  texts, unusable = as_captions(captions, entry)
   return Record(
     image=f"{layout.images}/{image}" if layout.images else image,
     identity=as_identity("id", take(entry, "id")),
-    captions=as_captions(captions, take(entry, captions)),
+    captions=texts,
     split=as_split("split", take(entry, "split")),
     source=layout.name,
     truth={
       **_told_by_name(layout, image),
       **{key: value for key, value in entry.items() if key not in used},
     },
+    unusable=unusable,
   )
 
 
@@ -279,18 +298,27 @@ def as_identity(key: str, value: Any) -> int:
   return value
 
 
-def as_captions(key: str, value: Any) -> tuple[str, ...]:
-  """One or more sentences. Any key but "captions" may also hold a single sentence."""
+def as_captions(
+  key: str, entry: Mapping[str, Any]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+  """(sentences of entry[key], why others of it, or all, are none).
+
+  Any key but "captions" may also hold a single sentence.
+  """
+  try:
+    value = take(entry, key)
+  except Problem as problem:
+    return (), (str(problem),)
   if isinstance(value, str) and key != "captions":
-    return (value,)
+    return (value,), ()
   if not isinstance(value, list) or not value:
-    raise Problem(f"key {key!r}: found {kind(value)}, expected a list of sentences")
-  for position, caption in enumerate(value):
-    if not isinstance(caption, str):
-      raise Problem(
-        f"key {key!r}, caption {position}: found {kind(caption)}, expected a sentence"
-      )
-  return tuple(value)
+    return (), (f"key {key!r}: found {kind(value)}, expected a list of sentences",)
+  reasons = [
+    f"key {key!r}, caption {position}: found {kind(caption)}, expected a sentence"
+    for position, caption in enumerate(value)
+    if not isinstance(caption, str)
+  ]
+  return tuple(text for text in value if isinstance(text, str)), tuple(reasons)
 
 
 def as_split(key: str, value: Any) -> str:

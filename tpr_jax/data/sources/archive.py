@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tpr_jax.data.images import MissingImage, decode
-from tpr_jax.data.record import Dataset, DatasetError, Record, SplitError
+from tpr_jax.data.record import Dataset, DatasetError, ImageError, Record, SplitError
 from tpr_jax.data.sources import annotations
 
 _FEATURES = {"image", "name", "identity", "captions", "source", "truth"}
@@ -44,13 +44,22 @@ def load(
   """
   folder = _find(root, name)
   source = _open(folder, split)
-  records, index = [], {}
+  records, index, unusable = [], {}, []
   for position in range(len(source)):
-    record = _record(source[position], split)
+    try:
+      record = _record(source[position], split)
+    except RuntimeError as error:  # of ArrayRecord, whatever is wrong
+      raise DatasetError(
+        f"{folder}: record {position} of {split} cannot be read: {error}. Its captions "
+        "are in it, so it cannot be left out: copy or write the archive again"
+      ) from error
     if captions != "captions":
-      record = _other_captions(record, captions, f"{folder}, {split} {position}")
+      record = _other_captions(record, captions)
+    reasons = [annotations.Problem(reason) for reason in record.unusable]
+    unusable += [(f"{split} {position}", reason) for reason in reasons]
     index.setdefault(record.image, position)
     records.append(record)
+  annotations.raise_wrong_captions(folder, unusable, records)
   name = folder.parent.name
   return Dataset(name, split, tuple(records), ArchiveImages(str(folder), split, index))
 
@@ -66,12 +75,17 @@ class ArchiveImages:
     return {**self.__dict__, "_source": None}
 
   def read_bytes(self, record: Record) -> bytes:
-    """The bytes of the original file. Raises MissingImage."""
+    """The bytes of the original file. Raises MissingImage, ImageError."""
     if record.image not in self.index:
       raise MissingImage(f"{record.image}: not in {self.folder}, split {self.split}")
-    if self._source is None:
-      self._source = _open(pathlib.Path(self.folder), self.split)
-    return self._source[self.index[record.image]]["image"]
+    try:
+      if self._source is None:
+        self._source = _open(pathlib.Path(self.folder), self.split)
+      return self._source[self.index[record.image]]["image"]
+    except (RuntimeError, OSError) as error:  # ArrayRecord's only kind, and of the disk
+      raise ImageError(
+        f"{record.image}: its record in {self.folder} cannot be read: {error}"
+      ) from error
 
   def __call__(self, record: Record, size: tuple[int, int] | None = None) -> np.ndarray:
     """uint8 RGB [h, w, 3] at the stored size. Raises ImageError."""
@@ -155,11 +169,8 @@ def _record(example: Mapping[str, Any], split: str) -> Record:
   )
 
 
-def _other_captions(record, key, where):
-  try:
-    chosen = annotations.as_captions(key, annotations.take(record.truth, key))
-  except annotations.Problem as problem:
-    raise DatasetError(f"{where}: {problem}") from problem
+def _other_captions(record, key):
+  chosen, unusable = annotations.as_captions(key, record.truth)
   truth = {k: v for k, v in record.truth.items() if k != key}
   truth["captions"] = list(record.captions)
-  return dataclasses.replace(record, captions=chosen, truth=truth)
+  return dataclasses.replace(record, captions=chosen, truth=truth, unusable=unusable)

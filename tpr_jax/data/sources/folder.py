@@ -213,6 +213,7 @@ class _Item:
   identity: int | str | None
   split: str | None
   captions: list[str]
+  unusable: list[str]
   extras: list[dict]
 
   def add(self, other):
@@ -222,6 +223,7 @@ class _Item:
         f"and identity {self.identity}, split {self.split} in a row above"
       )
     self.captions += other.captions
+    self.unusable += other.unusable
     self.extras += other.extras
 
   def truth(self):
@@ -233,10 +235,11 @@ class _Item:
 
 def _items(path, rows, captions):
   """Rows of one file -> items, in order; rows with a single caption join by image."""
-  items, problems = {}, []
+  items, problems, unusable = {}, [], []
   for position, (where, row) in enumerate(rows):
     try:
       item, single = _item(row, captions)
+      unusable += [(where, notes.Problem(reason)) for reason in item.unusable]
       key = item.image if single else (item.image, position)
       if key in items:
         items[key].add(item)
@@ -245,6 +248,7 @@ def _items(path, rows, captions):
     except notes.Problem as problem:
       problems.append((where, problem))
   notes.raise_problems(path, problems)
+  notes.raise_wrong_captions(path, unusable, items.values())
   if not items:
     raise DatasetError(f"{path}: found no rows, expected one or more images")
   return list(items.values())
@@ -255,7 +259,8 @@ def _item(row, captions):
   if not isinstance(row, dict):
     raise notes.Problem(f"found {notes.kind(row)}, expected an object {{...}}")
   image = _first(row, IMAGE_KEYS) or notes.take(row, IMAGE_KEYS[0])
-  text = captions or _first(row, CAPTION_KEYS) or notes.take(row, CAPTION_KEYS[1])
+  text = captions or _first(row, CAPTION_KEYS) or CAPTION_KEYS[1]
+  sentences, unusable = notes.as_captions(text, row)
   person = _first(row, IDENTITY_KEYS)
   identity = row[person] if person else None
   if person and (isinstance(identity, bool) or not isinstance(identity, (int, str))):
@@ -266,10 +271,11 @@ def _item(row, captions):
     image=notes.as_path(image, row[image]),
     identity=identity,
     split=notes.as_split("split", row["split"]) if "split" in row else None,
-    captions=list(notes.as_captions(text, notes.take(row, text))),
+    captions=list(sentences),
+    unusable=list(unusable),
     extras=[{k: v for k, v in row.items() if k not in (image, text, person, "split")}],
   )
-  return item, isinstance(row[text], str)
+  return item, not isinstance(row.get(text), list)
 
 
 def _first(row, keys):
@@ -302,6 +308,7 @@ def _records(path, items, file_split):
       split=item.split or file_split,
       source="folder",
       truth=item.truth() if whole else {**item.truth(), "identity_name": name},
+      unusable=tuple(item.unusable),
     )
     for item, name in zip(items, names, strict=True)
   ]

@@ -54,6 +54,7 @@ LAYER = dict(
   weights_id=5,
   model_eval=7,
   matrix=8,
+  plan=8,
   cli=9,
   supervise=9,
   main=10,

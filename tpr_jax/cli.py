@@ -25,6 +25,7 @@ MODES = (
   "sweep",
   "matrix",
   "build_cross",
+  "plan",
 )
 FORMATS = ("huggingface", "openclip", "stablehlo")  # tpr_jax/export/export.py
 
@@ -41,8 +42,8 @@ RUN = flags.DEFINE_string(
 OUT = flags.DEFINE_string(
   "out",
   None,
-  "Folder to write to (modes write, archive, export, build_cross, matrix, compare; eval"
-  " with --model or --features).",
+  "Folder to write to (modes write, archive, export, build_cross, matrix, compare,"
+  " plan; eval with --model or --features).",
 )
 MODEL = flags.DEFINE_string(
   "model",
@@ -79,6 +80,39 @@ STEP = flags.DEFINE_integer(
   "step", None, "inspect: lists every array of the checkpoint of this step."
 )
 FORMAT = flags.DEFINE_enum("format", "huggingface", FORMATS, "What export writes.")
+TOPOLOGY = flags.DEFINE_string(
+  "topology",
+  None,
+  "plan: slices of TPUs, such as v5e:4x4,v5p:4x4x4 (v4, v5e, v5p, v6e), or virtual"
+  " devices of this CPU, cpu:8; each with batches of its own where v5e:4x4@512@1024.",
+)
+BATCHES = flags.DEFINE_list(
+  "batches", [], "plan: global batches, each on every slice. Default: data.batch."
+)
+MICRO_BATCHES = flags.DEFINE_list(
+  "micro_batches",
+  [],
+  "plan: numbers of micro-batches; the first that fits. Default: train.micro_batches.",
+)
+CLASSES = flags.DEFINE_integer(
+  "classes", None, "plan: training identities. Default: the published ones."
+)
+MFU = flags.DEFINE_float("mfu", 0.4, "plan: share of peak that products reach.")
+OVERLAP = flags.DEFINE_float(
+  "overlap", 0.0, "plan: share of the collectives' time that is hidden."
+)
+EFFORT = flags.DEFINE_float(
+  "effort", 0.0, "plan: XLA's effort, -1 (several times faster) to 1; training has 0."
+)
+_ONLY_PLAN = (
+  "topology",
+  "batches",
+  "micro_batches",
+  "classes",
+  "mfu",
+  "overlap",
+  "effort",
+)
 DISTRIBUTED = flags.DEFINE_bool(
   "distributed",
   False,
@@ -246,6 +280,13 @@ def check_flags() -> None:
         f"--{name} is for --mode={where}{more}; a run's own fields are"
         " --config.eval.* and --config.evals.NAME.*"
       )
+  for name in _ONLY_PLAN:
+    if given(name) and mode != "plan":
+      field = dict(batches="data.batch", micro_batches="train.micro_batches").get(name)
+      raise configs.ConfigError(
+        f"--{name} is for --mode=plan"
+        + (f"; a run's own field is --config.{field}" if field else "")
+      )
   if mode == "eval" and given("out") and not features and not model:
     raise configs.ConfigError(
       "--out is for --mode=eval with --model or --features; a run's results are written"
@@ -253,14 +294,11 @@ def check_flags() -> None:
     )
   several = ("distributed", "coordinator")
   for what, here, names in (
-    (
-      "--features=FILE",
-      features,
-      ("config", "run", "model", *several),
-    ),
+    ("--features=FILE", features, ("config", "run", "model", *several)),
     ("--mode=compare", mode == "compare", ("config",)),
     ("--model=PLACE", model, ("run", *several)),
     ("--mode=matrix", mode == "matrix", ("run",)),
+    ("--mode=plan", mode == "plan", ("run", "format")),
   ):
     for name in names if here else ():
       if config_value(sys.argv) if name == "config" else given(name):

@@ -24,6 +24,10 @@ Modes (`--mode`):
            command again resumes, and takes up what was decided in review.jsonl
   inspect  says what is in a run's checkpoints: which are whole, scores, parameters,
            versions and devices; `--step=N` lists every array of one
+  plan     compiles the training step of a config for TPUs that are not there
+           (`--topology=v5e:4x4,v5e:8x8`, `--batches=512,2048`): memory, FLOPs,
+           collectives and an estimated step time; `--out` keeps the table and the
+           programs, and the same command again does what is missing
   export   writes the selected checkpoint of a run (`--run`, or the same `--config`) to
            the folder `--out`, with a model card, as `--format` says: huggingface
            (transformers.CLIPModel; the default), openclip, or stablehlo (both encoders
@@ -186,6 +190,33 @@ def _build_cross() -> int:
   return build.build_cross(config, pathlib.Path(cli.OUT.value))
 
 
+def _plan() -> int:
+  """Neither data nor weights nor a TPU is needed, and none is looked for."""
+  config, _ = cli.config_and_folder()
+  if not cli.TOPOLOGY.value:
+    raise configs.ConfigError(
+      "--mode=plan needs --topology, for example --topology=v5e:2x4,v5e:4x4 or cpu:8"
+    )
+  from tpr_jax.plan import settings
+
+  asked = settings.read(
+    cli.TOPOLOGY.value,
+    cli.BATCHES.value,
+    cli.MICRO_BATCHES.value,
+    default_batch=config.data.batch,
+    default_micro_batches=config.train.micro_batches,
+    assumptions=settings.Assumptions(mfu=cli.MFU.value, overlap=cli.OVERLAP.value),
+    classes=cli.CLASSES.value,
+    effort=cli.EFFORT.value,
+  )
+  os.environ.update(JAX_PLATFORMS="cpu", TPU_SKIP_MDS_QUERY="1")
+  from tpr_jax.plan import run  # JAX takes seconds
+
+  return run.Plan(
+    config, asked, pathlib.Path(cli.OUT.value) if cli.OUT.value else None
+  )()
+
+
 def _dispatch() -> int:
   mode = cli.MODE.value
   cli.check_flags()
@@ -199,6 +230,8 @@ def _dispatch() -> int:
     return _model_eval()
   if mode == "matrix":
     return _matrix()
+  if mode == "plan":
+    return _plan()
   if mode == "export":
     return _export()
   if mode == "inspect":

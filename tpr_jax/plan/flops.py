@@ -1,0 +1,137 @@
+"""Floating-point operations of a traced program, by the module that asked for them.
+
+Counted in the jaxpr, before any compiler: 2 for each multiply-add of every matrix
+product and convolution, a loop's body as often as the loop runs. Nothing else is
+counted (norms, softmax, optimizer), as is usual for transformers: on a matrix unit
+those are a matter of memory. XLA's own `cost_analysis` counts the body of a loop once,
+and on TPUs what its fusions happen to hold; a test compares the two on a CPU program
+without loops.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax import lax
+
+# Parts are the fields of models/dual_encoder.py, and these two, which are no modules.
+OTHER, UPDATE = "similarities", "update"
+_MODULE = re.compile(r"DualEncoder\.\w+\)*/(\w+)")
+# Passes of a bfloat16 matrix unit for one float32 product at each precision (XLA's
+# bf16_3x and bf16_6x).
+_PASSES = {lax.Precision.HIGHEST: 6, lax.Precision.HIGH: 3}
+
+
+class Product(NamedTuple):
+  """One matrix product: `flops` of the whole batch, `times` it runs in a step."""
+
+  part: str
+  backward: bool
+  flops: int
+  times: int
+  passes: int
+
+
+class Flops(NamedTuple):
+  """Sums over a step of the whole (global) batch.
+
+  Attributes:
+    forward, backward: part -> FLOPs.
+    passes: FLOPs weighed by the passes that a bfloat16 matrix unit needs for them.
+  """
+
+  forward: dict[str, int]
+  backward: dict[str, int]
+  passes: int
+
+  @property
+  def total(self) -> int:
+    return sum(self.forward.values()) + sum(self.backward.values())
+
+
+def count(fn: Any, *args: Any) -> Flops:
+  """FLOPs of `fn(*args)`; arguments may be shapes."""
+  return count_jaxpr(jax.make_jaxpr(fn)(*args).jaxpr)
+
+
+def count_jaxpr(jaxpr: Any) -> Flops:
+  """FLOPs of one run of a jaxpr."""
+  forward, backward, passes = {}, {}, 0
+  for product in products(jaxpr):
+    side = backward if product.backward else forward
+    found = product.flops * product.times
+    side[product.part] = side.get(product.part, 0) + found
+    passes += found * product.passes
+  return Flops(forward, backward, passes)
+
+
+def products(jaxpr: Any, outer: str = "", times: int = 1) -> Iterator[Product]:
+  """Every product below a jaxpr.
+
+  Raises:
+    ValueError: a product inside a `while` whose number of turns is not known.
+  """
+  for equation in jaxpr.eqns:
+    name = equation.primitive.name
+    stack = f"{outer}//{equation.source_info.name_stack}"
+    if name in ("dot_general", "conv_general_dilated"):
+      passes = _passes(equation)
+      yield Product(
+        _part(stack), "transpose(" in stack, _flops(equation), times, passes
+      )
+    elif name == "cond":  # the branches of one platform are taken: the largest counts
+      branches = [
+        list(products(branch.jaxpr, stack, times))
+        for branch in equation.params["branches"]
+      ]
+      yield from max(branches, key=lambda found: sum(p.flops * p.times for p in found))
+    else:
+      turns = equation.params["length"] if name == "scan" else 1
+      for inner in _inner(equation):
+        for product in products(inner, stack, times * turns):
+          if name == "while":
+            raise ValueError(
+              f"a matrix product of {product.part} runs in a `while` of unknown length;"
+              " write the loop as lax.scan, lax.map or a fori_loop of constant bounds"
+            )
+          yield product
+
+
+def _inner(equation: Any) -> Iterator[Any]:
+  """Jaxprs among the parameters of an equation."""
+  for value in equation.params.values():
+    for item in value if isinstance(value, tuple | list) else (value,):
+      item = getattr(item, "jaxpr", item)
+      if hasattr(item, "eqns"):
+        yield item
+
+
+def _part(stack: str) -> str:
+  """The innermost module of the model that a name stack names."""
+  found = _MODULE.findall(stack)
+  if found:
+    return found[-1]
+  return OTHER if "jvp(" in stack else UPDATE
+
+
+def _flops(equation: Any) -> int:
+  out = int(np.prod(equation.outvars[0].aval.shape, dtype=np.int64))
+  if equation.primitive.name == "dot_general":
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    shape = equation.invars[0].aval.shape
+    return 2 * out * int(np.prod([shape[axis] for axis in contracted], dtype=np.int64))
+  kernel = equation.invars[1].aval.shape
+  dims = equation.params["dimension_numbers"].rhs_spec
+  per_output = np.prod([kernel[axis] for axis in dims[1:]], dtype=np.int64)
+  return 2 * out * int(per_output)
+
+
+def _passes(equation: Any) -> int:
+  """1 for bfloat16 operands and for TPU's default of float32 ones."""
+  precision = equation.params["precision"]
+  if equation.invars[0].aval.dtype != np.float32 or precision is None:
+    return 1
+  given = precision if isinstance(precision, tuple) else (precision,)
+  return max(_PASSES.get(item, 1) for item in given)

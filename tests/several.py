@@ -22,9 +22,18 @@ class Several:
     folder: where they run, and where `out0.txt`, ... take what they say.
     devices: virtual CPU devices of each.
     timeout: seconds of silence after which one is taken for dead.
+    module: another program, which takes the flags that say which process it is too.
   """
 
-  def __init__(self, folder, *arguments, count=2, devices=2, timeout=10):
+  def __init__(
+    self,
+    folder,
+    *arguments,
+    count=2,
+    devices=2,
+    timeout=10,
+    module="tpr_jax.main",
+  ):
     self.folder = pathlib.Path(folder)
     flags = f"--xla_force_host_platform_device_count={devices}"
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -47,7 +56,7 @@ class Several:
             [
               sys.executable,
               "-m",
-              "tpr_jax.main",
+              module,
               *map(str, arguments),
               *together,
               *own,

@@ -119,7 +119,7 @@ def test_rows_kept_are_those_that_are_valid():
     kept = second_stage.Kept(3)
     for at in range(0, 6, 2):
       kept.add({"a": np.arange(at, at + 2), "b": np.full((2, 3), at)})
-    found = kept.arrays(np.array(valid, bool))
+    found = kept.arrays(np.flatnonzero(valid))
     np.testing.assert_array_equal(found["a"], np.flatnonzero(valid))
     np.testing.assert_array_equal(found["b"][:, 1], np.flatnonzero(valid) // 2 * 2)
 

@@ -1,14 +1,21 @@
-"""Every image and caption of a split through the two towers, once."""
+"""Every image and caption of a split through the two towers, once.
+
+Each process of a run reads its own share of every batch. What only one of them knows,
+which rows are real and why a picture is broken, is brought together, so that all end
+with the same features, to the byte.
+"""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from tpr_jax.core import sharding
+from tpr_jax.core import processes, sharding
 from tpr_jax.core.types import Outputs, Params
 from tpr_jax.data import captions as captions_of
 from tpr_jax.data import pipeline
@@ -55,57 +62,76 @@ class Features:
     return self.damage.unreadable()
 
 
+class _Side(NamedTuple):
+  """The images or the texts of a split; n of them were real.
+
+  Attributes:
+    features: float32 [n, D].
+    number: int32 [n], ascending: of the record, or of the caption in their order.
+    kept: name -> [n, ...].
+  """
+
+  features: np.ndarray
+  number: np.ndarray
+  kept: Mapping[str, np.ndarray]
+
+
 class Encoder:
   """The two towers of a model, compiled once for fixed batch shapes.
 
   Args:
     model: a module with `encode_image` and `encode_text`.
-    mesh: batches are split over it; parameters stay where they are.
+    mesh: batches are split over it; parameters stay where they are. Where it has
+      devices of several processes, all of them call everything here, and together.
+
+  Raises:
+    ValueError: a mesh over which batches cannot be split evenly among processes.
   """
 
   def __init__(self, model: nn.Module, mesh: Mesh):
     self._batch_sh = sharding.batch_sharding(mesh)
     self._shards = sharding.batch_shards(mesh)
+    self._share = sharding.batch_share(mesh)
     whole = sharding.replicated(mesh)
 
-    def tower(side: str) -> Callable[..., tuple[jax.Array, Outputs]]:
-      def run(params: Params, x: jax.Array, stage: SecondStage | None):
+    def tower(side: str) -> Callable[..., tuple[dict[str, jax.Array], Outputs]]:
+      def run(
+        params: Params, batch: Mapping[str, jax.Array], stage: SecondStage | None
+      ):
         def rows(module, x):
           out = getattr(module, f"encode_{side}")(x)
           return out[side], getattr(stage, side)(module, out) if stage else {}
 
-        return model.apply({"params": params}, x, method=rows)
+        found, kept = model.apply({"params": params}, batch["x"], method=rows)
+        # Its number comes back beside each row: in which order the devices of several
+        # processes hold a batch is the mesh's affair.
+        return dict(features=found, number=batch["number"]), kept
 
       return jax.jit(run, static_argnums=2, out_shardings=whole)
 
     self._image, self._text = tower("image"), tower("text")
 
-  def _rows(self, batch: np.ndarray) -> jax.Array:
-    count, index = jax.process_count(), jax.process_index()
-    size = len(batch) // count
-    rows = batch[index * size : (index + 1) * size]
-    return jax.make_array_from_process_local_data(self._batch_sh, rows)
-
   def images(self, params: Params, images: np.ndarray, batch: int) -> np.ndarray:
     """[n, H, W, 3] as the pipe leaves them -> float32 [n, D] unit rows, n >= 1.
 
-    With the `batch` of a call on a dataset, nothing is compiled anew.
+    Every process gives all of them. With the `batch` of a call on a dataset, nothing
+    is compiled anew.
     """
     return self._arrays(self._image, params, images, batch)
 
   def texts(self, params: Params, tokens: np.ndarray, batch: int) -> np.ndarray:
-    """int32 [n, L] -> float32 [n, D] unit rows, n >= 1; `batch` as in `images`."""
+    """int32 [n, L] -> float32 [n, D] unit rows, n >= 1; as `images`."""
     return self._arrays(self._text, params, tokens, batch)
 
   def _arrays(self, tower, params, arrays, batch):
     self._check_batch(batch)
-    found = []
+    number, found = np.arange(batch, dtype=np.int32), []
     for at in range(0, len(arrays), batch):
       part = arrays[at : at + batch]
       whole = np.concatenate([part, np.repeat(part[:1], batch - len(part), axis=0)])
-      rows, _ = tower(params, self._rows(whole), None)
-      found.append(rows[: len(part)])
-    return np.concatenate(jax.device_get(found))
+      rows = sharding.put(dict(x=whole, number=number), self._batch_sh)
+      found.append(tower(params, rows, None)[0]["features"])
+    return np.concatenate(jax.device_get(found))[: len(arrays)]
 
   def _check_batch(self, batch: int) -> None:
     if batch % self._shards:
@@ -132,41 +158,69 @@ class Encoder:
         to encode.
     """
     self._check_batch(batch)
-    images, valid = [], []
-    stream = pipeline.image_batches(dataset, pipe=pipe, batch=batch, threads=threads)
-    image_kept = Kept(len(stream))
-    for rows in stream:
-      image, kept = self._image(params, self._rows(rows["image"]), stage)
-      images.append(image)
-      image_kept.add(kept)
-      valid.append(rows["valid"])
-    texts, record, caption, real, wordless = [], [], [], [], []
-    captions = pipeline.text_batches(dataset, tokenizer, length=length, batch=batch)
-    text_kept = Kept(len(captions))
-    for rows in captions:
-      text, kept = self._text(params, self._rows(rows["text"]), stage)
-      texts.append(text)
-      text_kept.add(kept)
-      record.append(rows["record"])
-      caption.append(rows["caption"])
-      real.append(rows["valid"])
-      wordless.append(rows["text"][:, 1] == tokenizer.end_id)  # start, then the end
-    if not images or not texts or not np.concatenate(valid).any():
+    index, count = self._share
+    share = dict(batch=batch, process_index=index, process_count=count)
+    pictures = pipeline.image_batches(dataset, pipe=pipe, threads=threads, **share)
+    image = self._side(self._image, params, pictures, "image", batch, stage)
+    captions = pipeline.text_batches(dataset, tokenizer, length=length, **share)
+    wordless: list[int] = []
+
+    def note(tokens: np.ndarray, number: np.ndarray) -> None:
+      empty = tokens[:, 1] == tokenizer.end_id  # the start, then the end
+      wordless.extend(number[empty & (number >= 0)].tolist())
+
+    text = self._side(self._text, params, captions, "text", batch, stage, note)
+    if image is None or text is None:
       raise EvaluationError(
         f"{dataset.name}/{dataset.split}: no readable image or no caption to evaluate"
       )
-    seen, told = np.concatenate(valid), np.concatenate(real)
-    record, caption = np.concatenate(record)[told], np.concatenate(caption)[told]
-    empty = np.flatnonzero(np.concatenate(wordless)[told])
-    captions_of.blame(dataset, record[empty], caption[empty], stream.damage)
+    record, caption = captions_of.index(dataset)
+    damage = self._of_all(pictures.damage)
+    numbers = np.unique([n for part in self._gather(wordless) for n in part])
+    empty = np.flatnonzero(np.isin(text.number, numbers))
+    at = text.number[empty]
+    captions_of.blame(dataset, record[at], caption[at], damage)
     return Features(
-      image=np.concatenate(jax.device_get(images))[seen],
-      image_record=np.flatnonzero(seen).astype(np.int32),
-      text=np.concatenate(jax.device_get(texts))[told],
-      text_record=record,
-      text_caption=caption,
-      damage=stream.damage,
+      image=image.features,
+      image_record=image.number,
+      text=text.features,
+      text_record=record[text.number],
+      text_caption=caption[text.number],
+      damage=damage,
       empty=tuple(empty.tolist()),
-      image_kept=image_kept.arrays(seen),
-      text_kept=text_kept.arrays(told),
+      image_kept=image.kept,
+      text_kept=text.kept,
     )
+
+  def _side(self, tower, params, stream, name, batch, stage, note=None) -> _Side | None:
+    """All rows of a stream, in the order of the dataset; None: none of them is real.
+
+    note(rows, numbers) is told what this process reads.
+    """
+    index, count = self._share
+    size = batch // count
+    found, kept = Kept(len(stream)), Kept(len(stream))
+    for step, local in enumerate(stream):
+      number = step * batch + index * size + np.arange(size)
+      number = np.where(local["valid"], number, -1).astype(np.int32)
+      if note is not None:
+        note(local[name], number)
+      rows = sharding.to_global(dict(x=local[name], number=number), self._batch_sh)
+      out, more = tower(params, rows, stage)
+      found.add(out)
+      kept.add(more)
+    number = found.all().get("number", np.zeros(0, np.int32))
+    real = np.flatnonzero(number >= 0)
+    if not len(real):
+      return None
+    order = real[np.argsort(number[real], kind="stable")]
+    return _Side(**found.arrays(order), kept=kept.arrays(order))
+
+  def _gather(self, value: Any) -> list[Any]:
+    """The JSON values of all processes that share the mesh."""
+    return [value] if self._share[1] == 1 else processes.gather(value)
+
+  def _of_all(self, damage: Damage) -> Damage:
+    """What any process met."""
+    each = self._gather(damage.to_json())
+    return functools.reduce(Damage.merge, map(Damage.from_json, each))

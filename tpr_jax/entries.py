@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from tpr_jax import bad_data, encoding, evaluate, rankings, saliency, saliency_files
 from tpr_jax import config as configs
+from tpr_jax.core import processes
 from tpr_jax.core.types import Params
 from tpr_jax.data import examples
 from tpr_jax.data.record import Dataset
@@ -59,7 +60,8 @@ def score(
   Args:
     entry: of `config.evals` (configs/common.evaluation).
     how: `config.eval`.
-    folder: that the files go to; None: none are written.
+    folder: that the files go to; None: none are written. One of several processes
+      writes; no other goes on before it has.
     top: images of each query that `again` is given.
     again: what makes another ranking of the first one (two_stage.score): its scores
       and its file are NAME.reranked.
@@ -82,26 +84,37 @@ def score(
   for line in features.damage.lines():
     say(f"    {line}")
   explained = _explained(found, data, entry, how, towers)
-  if folder is not None:
-    (folder / "rankings").mkdir(parents=True, exist_ok=True)
-    again_file = folder / "rankings" / f"{name}{rankings.RERANKED}.npz"
-    again_file.unlink(missing_ok=True)  # of an earlier evaluation
-    for label, one in scored.items():
-      np.savez_compressed(folder / "rankings" / f"{label}.npz", **one.rankings)
-    bad_data.write(folder, features.damage, name)
-    if how.get("save_features", False):
+  with processes.together():
+    if folder is not None:
+      _write(folder, name, scored, explained)
+      bad_data.write(folder, features.damage, name)
+    if folder is not None and how.get("save_features", False):
       path = folder / "features" / f"{name}.npz"
       evaluate.save(features, data, path, group_by=entry["group_by"])
       say(f"    features: {path}")
-    path = folder / "saliency" / f"{name}.npz"
-    path.unlink(missing_ok=True)  # of an earlier evaluation
-    if explained is not None:
-      saliency_files.write(path, explained)
   notes = {k: [entry["note"], one.scores.get("note")] for k, one in scored.items()}
   return {
     label: {**one.scores, "note": "; ".join(filter(None, notes[label]))}
     for label, one in scored.items()
   }
+
+
+def _write(
+  folder: pathlib.Path,
+  name: str,
+  scored: Mapping[str, evaluate.Evaluation],
+  explained: saliency_files.Saliency | None,
+) -> None:
+  """rankings/ and saliency/ of one entry, in the place of an earlier evaluation's."""
+  (folder / "rankings").mkdir(parents=True, exist_ok=True)
+  again = folder / "rankings" / f"{name}{rankings.RERANKED}.npz"
+  again.unlink(missing_ok=True)
+  for label, one in scored.items():
+    np.savez_compressed(folder / "rankings" / f"{label}.npz", **one.rankings)
+  path = folder / "saliency" / f"{name}.npz"
+  path.unlink(missing_ok=True)
+  if explained is not None:
+    saliency_files.write(path, explained)
 
 
 def _explained(

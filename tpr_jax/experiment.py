@@ -23,7 +23,7 @@ from tpr_jax import (
   run_weights,
   two_stage,
 )
-from tpr_jax.core import sharding, storage
+from tpr_jax.core import processes, sharding, storage
 from tpr_jax.core.times import duration
 from tpr_jax.core.types import Params
 from tpr_jax.data import build as data_build
@@ -48,6 +48,7 @@ class Experiment:
     self.files = RunFolder(folder, self.active)
     with configs.errors():
       self.mesh = sharding.make_mesh(config.mesh)
+      sharding.batch_share(self.mesh)  # or an error, before anything long
     self.initial = Initial(
       config.model.init_from,
       config.model.init_allow,
@@ -131,12 +132,15 @@ class Experiment:
   # --- evaluation ---------------------------------------------------------------
 
   def evaluate(self) -> None:
-    """Scores every entry of `config.evals` with the selected checkpoint; reports."""
+    """Scores every entry of `config.evals` with the selected checkpoint; reports.
+
+    Several processes share the work and leave each other when it is done: the first
+    draws the report, which may take longer than the others would wait for it.
+    """
     started = time.time()
-    run = self.files.read()
-    if "num_classes" not in run:
-      raise RunError(f"{self.folder} has no run.json: has this run been trained?")
-    saved = ckpt.Checkpoints(storage.checkpoints(self.folder), read_only=True)
+    processes.barrier("evaluate")  # the first one has written what training found
+    with processes.together():
+      run, saved = self._trained()
     step, selection = run_weights.selected(saved, self.config.train.select)
     with configs.errors():
       self.reranking()  # before anything is encoded
@@ -148,20 +152,30 @@ class Experiment:
     self.say(f"Evaluating step {step}: {selection}.")
     results = {"selected_step": step, "selection": selection}
     results |= {"msd_variant": self.config.eval.msd_variant, "evals": {}}
-    datasets, legacy = {}, self._legacy()
+    datasets, legacy = {}, self._legacy() if self.active else {}
     for name in self.config.evals:
-      datasets[name] = self.eval_data(name)
+      with processes.together():
+        datasets[name] = self.eval_data(name)
       found = self._evaluate_entry(name, datasets[name], model, params)
       found[name] |= legacy.get(name, {})
       results["evals"] |= found
     run["seconds"]["evaluate"] = time.time() - started
     run["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    if not self.active:
-      return
-    configs.write_json(self.folder / "results.json", results)
-    self.files.write(run)
+    with processes.together():
+      if self.active:
+        configs.write_json(self.folder / "results.json", results)
+      self.files.write(run)
+    processes.leave()
     self.say("\n" + tables.results_table(results))
-    self.report(datasets)
+    if self.active:
+      self.report(datasets)
+
+  def _trained(self) -> tuple[dict[str, Any], ckpt.Checkpoints]:
+    """(run.json, checkpoints) of the run, as training left them."""
+    run = self.files.read()
+    if "num_classes" not in run:
+      raise RunError(f"{self.folder} has no run.json: has this run been trained?")
+    return run, ckpt.Checkpoints(storage.checkpoints(self.folder), read_only=True)
 
   def _evaluate_entry(
     self, name: str, dataset: Dataset, model: Any, params: Any
@@ -171,7 +185,8 @@ class Experiment:
     with configs.errors():
       second = self.reranking()
     length = config.text.length
-    self.say(f"  {name}: {pipeline.caption_report(dataset, self.tokenizer, length)}")
+    if self.active:  # the others need not tokenise everything for it
+      self.say(f"  {name}: {pipeline.caption_report(dataset, self.tokenizer, length)}")
     if second:
       size = tuple(config.model.image_size)
       self.say(f"    {two_stage.memory(second, model, params, dataset, size, length)}")

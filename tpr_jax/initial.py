@@ -8,7 +8,7 @@ import jax
 from tpr_jax import run_weights
 from tpr_jax.convert import irra_heads, towers
 from tpr_jax.convert.source import Source
-from tpr_jax.core import tree
+from tpr_jax.core import sharding, tree
 from tpr_jax.models import build
 from tpr_jax.models.variants import OF_WEIGHTS
 
@@ -114,7 +114,8 @@ class Initial:
     )
     self._source = None  # hundreds of megabytes
     loaded |= tree.nested(heads)
-    placed = jax.device_put(loaded, {name: shardings[name] for name in loaded})
+    where = {name: shardings[name] for name in loaded}
+    placed = jax.tree.map(sharding.put, loaded, where)
     return {**params, **placed}
 
   def record(self) -> dict[str, Any]:

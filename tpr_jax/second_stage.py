@@ -95,14 +95,18 @@ class Kept:
     if len(self._pending) > 2:
       self._store()
 
-  def arrays(self, valid: np.ndarray) -> dict[str, np.ndarray]:
-    """Name -> the rows where `valid` (bool, of all rows that came)."""
+  def all(self) -> dict[str, np.ndarray]:
+    """Name -> every row that came; {} if none did."""
     while self._pending:
       self._store()
-    count = int(valid.sum())
-    if valid[:count].all():  # no copy, where only padding is left out
-      return {name: array[:count] for name, array in self._arrays.items()}
-    return {name: array[valid] for name, array in self._arrays.items()}
+    return dict(self._arrays)
+
+  def arrays(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Name -> the chosen rows (int [n], numbers of all that came), in that order."""
+    # No copy, where only padding is left out.
+    first = np.array_equal(rows, np.arange(len(rows)))
+    chosen = slice(len(rows)) if first else rows
+    return {name: array[chosen] for name, array in self.all().items()}
 
   def _store(self) -> None:
     rows = jax.device_get(self._pending.pop(0))

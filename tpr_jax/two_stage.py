@@ -276,31 +276,27 @@ def second_scores(
   rows, whole = sharding.batch_sharding(mesh), sharding.replicated(mesh)
   resident = sum(array.nbytes for array in images.values()) <= REPLICATED
   if resident:
-    gallery = _put(images, whole)
+    gallery = sharding.put(images, whole)
 
   run = _compiled(stage, model, mesh, resident)
 
   def launch(block: "_Block") -> jax.Array:
     text = {name: array[block.queries] for name, array in texts.items()}
-    at, query = _put((block.columns, block.query), rows)
+    at, query = sharding.put((block.columns, block.query), rows)
     if resident:
       image = gallery
     else:
-      image = {name: array[block.columns] for name, array in images.items()}
-      image = _put(image, rows)
-    return run(params, image, at, _put(text, whole), query)
+      image = {k: _chosen(array, block.columns, rows) for k, array in images.items()}
+    return run(params, image, at, sharding.put(text, whole), query)
 
   jax.block_until_ready(launch(blocks[0]))  # compiles
   return _all(launch, blocks, say)
 
 
-def _put(tree: Any, where: NamedSharding) -> Any:
-  """numpy arrays, the same in every process, onto the mesh.
-
-  `jax.device_put` would have the processes compare their values, every time.
-  """
-  return jax.tree.map(
-    lambda x: jax.make_array_from_callback(x.shape, where, lambda index: x[index]), tree
+def _chosen(array: np.ndarray, at: np.ndarray, where: NamedSharding) -> jax.Array:
+  """array[at] onto the mesh; a process copies the rows of its own devices alone."""
+  return jax.make_array_from_callback(
+    (len(at), *array.shape[1:]), where, lambda index: array[at[index[0]]]
   )
 
 

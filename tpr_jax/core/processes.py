@@ -4,9 +4,10 @@ Every function here is called by all processes at the same place of the program,
 collectives are; with one process each of them is immediate.
 """
 
+import contextlib
 import json
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -18,6 +19,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 class JoinError(Exception):
   """The processes of a run cannot be brought together: says why."""
+
+
+class PeerError(Exception):
+  """What another process of the run could not do: says which one and why."""
 
 
 def join(
@@ -71,6 +76,38 @@ def gather(value: Any) -> list[Any]:
   return [
     json.loads(row[:size].tobytes()) for row, size in zip(rows, sizes, strict=True)
   ]
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+  """A block that each process runs by itself, and none leaves before all are through.
+
+  What one of them cannot do, none goes on without: an error is raised as it is where it
+  came up, and in the others as a PeerError. Nothing in the block may wait for another
+  process.
+  """
+  mine = None
+  try:
+    yield
+  except Exception as error:
+    mine = error
+  told = gather(None if mine is None else f"{type(mine).__name__}: {mine}")
+  if mine is not None:
+    raise mine
+  said = [f"process {i}: {text}" for i, text in enumerate(told) if text is not None]
+  if said:
+    raise PeerError("; ".join(said))
+
+
+def leave() -> None:
+  """Ends what `join` began, once every process has come here.
+
+  From here on each goes on by itself: nothing may be asked of the others, and none
+  waits for another's end.
+  """
+  if jax.process_count() > 1:
+    barrier("leave")
+    jax.distributed.shutdown()
 
 
 class Votes:

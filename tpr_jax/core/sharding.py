@@ -61,6 +61,36 @@ def batch_shards(mesh: Mesh) -> int:
   return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
+def batch_share(mesh: Mesh) -> tuple[int, int]:
+  """(index, count): which of how many equal shares of a batch this process reads.
+
+  Processes whose devices split nothing but parameters among them ("tensor") hold the
+  same rows: they have the same share.
+
+  Raises:
+    ValueError: this process has no device in the mesh, or processes hold different
+      numbers of rows.
+  """
+  shards = batch_shards(mesh)
+  held: dict[int, set[int]] = {}
+  for device, (part,) in batch_sharding(mesh).devices_indices_map((shards,)).items():
+    held.setdefault(device.process_index, set()).add(part.start or 0)
+  return _share(held, jax.process_index(), shards)
+
+
+def _share(held: Mapping[int, set[int]], process: int, shards: int) -> tuple[int, int]:
+  """`batch_share`; held: process -> which of the pieces of a batch its devices hold."""
+  shares = sorted({tuple(sorted(pieces)) for pieces in held.values()})
+  sizes = {len(share) for share in shares}
+  if process not in held or len(sizes) > 1 or sum(map(len, shares)) > shards:
+    raise ValueError(
+      f"mesh: process {process} has no share of its own of a batch: of its {shards}"
+      f" pieces the processes hold {held}. Choose mesh sizes that give each of them as"
+      " many pieces"
+    )
+  return shares.index(tuple(sorted(held[process]))), len(shares)
+
+
 def _spec(name: str, shape: tuple[int, ...], rule: Any, mesh: Mesh) -> PartitionSpec:
   if rule is None or rule == "replicate" or not shape:
     return PartitionSpec()
@@ -110,3 +140,14 @@ def to_global(batch: Mapping[str, np.ndarray], sharding: NamedSharding) -> Any:
     key: jax.make_array_from_process_local_data(sharding, value)
     for key, value in batch.items()
   }
+
+
+def put(arrays: Any, where: NamedSharding) -> Any:
+  """numpy arrays, the same in every process, onto the mesh; nothing is sent.
+
+  `jax.device_put` would have the processes compare their values, every time.
+  """
+  return jax.tree.map(
+    lambda x: jax.make_array_from_callback(x.shape, where, lambda index: x[index]),
+    arrays,
+  )

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from tpr_jax.core import sharding
 from tpr_jax.metrics import msd, per_query, ranking
 from tpr_jax.metrics import rows as prepared
 
@@ -271,7 +272,7 @@ class _Layout:
   def _put(self, tree, spec):
     if self.mesh is None:
       return jax.device_put(tree, jax.local_devices()[0])
-    return jax.device_put(tree, NamedSharding(self.mesh, spec))
+    return sharding.put(tree, NamedSharding(self.mesh, spec))
 
   def put_rows(self, tree):
     return self._put(tree, self.rows if self.mesh else None)

@@ -47,7 +47,9 @@ def recipe(name: str, arg: SimpleNamespace) -> ConfigDict:
   c.name = name
   c.seed = 0
   c.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))
-  c.shardings = ((".*", "replicate"),)  # first regex that matches; "fsdp" splits
+  # Where parameters live over fsdp and tensor: (regex, rule) pairs, and "auto" for all
+  # those of core/sharding.py; the first that matches counts.
+  c.shardings = ("auto",)
 
   c.data = common.data(arg.name, size=(96, 40) if arg.tiny else (384, 128))
   # "auto": that of model.init_from, or else CLIP's ("instant"); see data/tokenizer.py

@@ -27,6 +27,12 @@ from tpr_jax.experiment import Experiment
     ("losses", dict(sdm=-1.0), "must not be negative"),
     ("model", dict(activation="gelo"), "unknown activation 'gelo'"),
     (None, dict(shardings=((".*", "fsd"),)), "unknown rule 'fsd'"),
+    (None, dict(shardings=(("visul/", "fsdp"), "auto")), "'visul/' matches no param"),
+    (
+      None,
+      dict(mesh=dict(fsdp=2), shardings=((".*", "replicate"),)),
+      "mesh.fsdp=2: .* split no parameter",
+    ),
   ],
 )
 def test_a_config_that_cannot_work_is_named_before_training(

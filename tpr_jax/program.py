@@ -96,15 +96,22 @@ def build(
     config.objective,
     masking=_masking(tokenizer, config.text),
   )
+  shapes = jax.eval_shape(init(module), key)
+
+  def complete_shapes():
+    return jax.eval_shape(init(complete), key)
+
   tx, schedule = optim.make_optimizer(
     config.optim,
-    jax.eval_shape(init(module), key),
+    shapes,
     steps=steps,
     steps_per_epoch=steps_per_epoch,
-    complete=lambda: jax.eval_shape(init(complete), key),
+    complete=complete_shapes,
   )
+  sharding.check_rules(shapes, mesh, config.shardings, complete_shapes)
   plan = train.state_plan(init(module), tx, mesh, config.shardings)
   grad_fn = gradients.make_grad_fn(objective, micro_batches=config.train.micro_batches)
+  grad_fn = sharding.on_mesh(grad_fn, mesh, plan.shardings.params)
   step = train.make_train_step(grad_fn, tx, schedule, mesh, plan.shardings)
   return Program(module, plan, step)
 

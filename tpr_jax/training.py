@@ -66,9 +66,11 @@ class Training:
       f" {self.steps:,} steps of {self.config.data.batch} ({self.per_epoch:,} steps an"
       f" epoch) on {jax.device_count()} {jax.devices()[0].platform} device(s)."
     )
+    experiment.say(sharding.describe(self.plan.shapes, self.plan.shardings))
 
   def _batches(self, train_set: Dataset) -> pipeline.TrainIterator:
     data, text = self.config.data, self.config.text
+    index, count = sharding.batch_share(self.experiment.mesh)
     return pipeline.train_iterator(
       train_set,
       self.experiment.tokenizer,
@@ -80,8 +82,8 @@ class Training:
       instances=data.instances,
       buckets=tuple(text.buckets),
       short_first=text.short_first,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
+      process_index=index,
+      process_count=count,
       threads=data.threads,
       workers=data.workers,
       cache_mb=data.cache_mb,

@@ -2,16 +2,11 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
+from tpr_jax.core import numerics, sharding
 from tpr_jax.models.layers.dense import Dense
 from tpr_jax.ops import attention as attention_ops
-
-
-def _split(x: jax.Array, heads: int, count: int) -> list[jax.Array]:
-  """[B, L, count * D] -> `count` arrays [B, L, H, D / H]."""
-  batch, length, width = x.shape
-  x = x.reshape(batch, length, count, heads, width // (count * heads))
-  return [x[:, :, i] for i in range(count)]
 
 
 def _check_heads(width: int, heads: int) -> None:
@@ -19,6 +14,44 @@ def _check_heads(width: int, heads: int) -> None:
     raise ValueError(
       f"attention: width {width} is not a multiple of {heads} heads; change one of them"
     )
+
+
+class Heads(nn.Module):
+  """`Dense` to `count` arrays of heads: q, k and v side by side, or some of them.
+
+  W [in, count * D] and b [count * D] have the names, shapes and initial values of
+  `Dense`. Over tensor devices each computes its own heads, all `count` of them, which
+  are not neighbouring columns of W: so W is rearranged, and not the far larger result.
+  """
+
+  count: int
+  width: int
+  heads: int
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> list[jax.Array]:
+    """[B, L, in] -> `count` arrays [B, L, H, D / H] in `dtype`."""
+    size, features = x.shape[-1], self.count * self.width
+    kernel = self.param(
+      "kernel", nn.initializers.normal(size**-0.5), (size, features), jnp.float32
+    )
+    bias = self.param("bias", nn.initializers.zeros, (features,), jnp.float32)
+    shape = (self.count, self.heads, self.width // self.heads)
+    by_head = sharding.divides("tensor", self.heads)
+    if by_head:  # columns [count, H, D / H] -> [H, count, D / H]
+      kernel = kernel.reshape(size, *shape).swapaxes(1, 2)
+      kernel = sharding.split(kernel, None, "tensor").reshape(size, features)
+      bias = bias.reshape(shape).swapaxes(0, 1).reshape(features)
+      shape = (self.heads, self.count, self.width // self.heads)
+    # One matrix of all rows, as in `Dense`.
+    y = numerics.contract("ny,yz->nz", x.reshape(-1, size), kernel, self.dtype) + bias
+    y = y.astype(self.dtype).reshape(*x.shape[:-1], features)
+    y = y.reshape(*x.shape[:-1], *shape)
+    if not by_head:
+      return [y[:, :, i] for i in range(self.count)]
+    y = sharding.split(y, "batch", None, "tensor")
+    return [y[:, :, :, i] for i in range(self.count)]
 
 
 class SelfAttention(nn.Module):
@@ -33,7 +66,7 @@ class SelfAttention(nn.Module):
     """[B, L, D] -> [B, L, D]; mask as in `ops.attention.attend`."""
     width = x.shape[-1]
     _check_heads(width, self.heads)
-    q, k, v = _split(Dense(3 * width, dtype=self.dtype, name="qkv")(x), self.heads, 3)
+    q, k, v = Heads(3, width, self.heads, self.dtype, name="qkv")(x)
     y = attention_ops.attend(q, k, v, mask).reshape(x.shape)
     return Dense(width, std=self.out_std, dtype=self.dtype, name="out")(y)
 
@@ -52,7 +85,7 @@ class CrossAttention(nn.Module):
     """[B, K, D], [B, L, E] -> [B, K, D]; mask as in `ops.attention.attend`."""
     width = x.shape[-1]
     _check_heads(width, self.heads)
-    (q,) = _split(Dense(width, dtype=self.dtype, name="q")(x), self.heads, 1)
-    k, v = _split(Dense(2 * width, dtype=self.dtype, name="kv")(tokens), self.heads, 2)
+    (q,) = Heads(1, width, self.heads, self.dtype, name="q")(x)
+    k, v = Heads(2, width, self.heads, self.dtype, name="kv")(tokens)
     y = attention_ops.attend(q, k, v, mask).reshape(x.shape)
     return Dense(width, std=self.out_std, dtype=self.dtype, name="out")(y)

@@ -1,0 +1,206 @@
+"""Training programs of the configs, small, on any layout of eight virtual devices."""
+
+import dataclasses
+import functools
+import re
+import types
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from configs import cfam, clip, irra
+from tests import tiny
+from tpr_jax import objectives, program
+from tpr_jax.core import sharding, tree
+
+ROWS, CLASSES, STEPS = 16, 8, 10
+TOKENIZER = types.SimpleNamespace(
+  vocab_size=tiny.VOCAB,
+  mask_id=tiny.VOCAB - 3,
+  start_id=tiny.VOCAB - 2,
+  end_id=tiny.VOCAB - 1,
+)
+# Sizes that every axis can share: 4 heads, widths of 32. Drop-path needs two layers.
+FIELDS = dict(
+  tiny.FIELDS,
+  **dict.fromkeys(("vision_width", "text_width", "joint_dim", "part_width"), 32),
+  **{name: 4 for name in tiny.FIELDS if name.endswith("heads")},
+)
+FIELDS |= dict(part_queries=4, vision_layers=2, drop_path=0.3)
+
+# cuhk_pedes: Adam with L2 decay; rendered: Muon, Adam, decoupled decay, clipping.
+FAMILIES = {
+  "CFAM": (cfam, "cuhk_pedes"),
+  "CFAM, from scratch": (cfam, "rendered"),
+  "IRRA": (irra, "cuhk_pedes"),
+  "IRRA, from scratch": (irra, "rendered"),
+  "CLIP": (clip, "cuhk_pedes"),
+  "CLIP, from scratch": (clip, "rendered"),
+}
+LAYOUTS = {
+  "data 8": dict(data=8),
+  "fsdp 8": dict(fsdp=8),
+  "data 2 x fsdp 4": dict(data=2, fsdp=4),
+  "data 4 x tensor 2": dict(data=4, tensor=2),
+  "data 2 x tensor 4": dict(data=2, tensor=4),
+  "fsdp 2 x tensor 4": dict(fsdp=2, tensor=4),
+  "data 2 x fsdp 2 x tensor 2": dict(data=2, fsdp=2, tensor=2),
+}
+ONE = "1 device"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What ten steps left.
+
+  Attributes:
+    metrics: of each step: name -> float.
+    start, first, last: the state before, after one step, after ten (numpy).
+    flops: of one step on one device.
+    text: the compiled program.
+  """
+
+  metrics: list[dict[str, float]]
+  start: Any
+  first: Any
+  last: Any
+  flops: float
+  text: str
+
+  def gradients(self) -> dict[str, np.ndarray]:
+    """The first moments after one step: a constant times gradient and decay."""
+    found = {}
+    for name, leaf in tree.flat(self.first.opt_state).items():
+      _, moment, after = name.partition("/mu/")
+      if moment:
+        found[after] = leaf
+    return found
+
+
+# What a key's bias adds to the logits of a query is the same for all keys: the true
+# gradient is 0, and Adam with a tiny epsilon makes steps of any rounding.
+KEYS = re.compile(r"(qkv|kv)/bias$")
+
+
+def without_keys(name: str, leaf: np.ndarray) -> np.ndarray:
+  """A leaf without the entries that are a key's bias."""
+  if not KEYS.search(name):
+    return leaf
+  keys = 1 if name.endswith("qkv/bias") else 0  # q, k, v or k, v
+  return np.delete(leaf.reshape(keys + 2, -1), keys, axis=0)
+
+
+def differences(found: Run, expected: Run) -> dict[str, float]:
+  """Largest difference of ten steps: relative, in units of what is compared.
+
+  "loss": any metric of the first step, by its value. "losses": any metric of any
+  step, which has come through the steps before. "gradients": any entry of the first,
+  by the largest of its leaf. "parameters": the distance of any leaf after ten steps,
+  by the way that it has gone.
+  """
+  losses = [
+    max(
+      abs(step[name] - value) / max(abs(value), 1e-6) for name, value in wanted.items()
+    )
+    for step, wanted in zip(found.metrics, expected.metrics, strict=True)
+  ]
+  gradients, wanted = found.gradients(), expected.gradients()
+  assert set(gradients) == set(wanted) == set(tree.names(expected.start.params))
+  ratios = [
+    np.abs(gradients[name] - leaf).max() / np.abs(leaf).max()
+    for name, leaf in wanted.items()
+  ]
+  start = tree.flat(expected.start.params)
+  last, wanted = tree.flat(found.last.params), tree.flat(expected.last.params)
+  norm = lambda name, leaf: np.linalg.norm(without_keys(name, leaf))
+  ways = [
+    norm(name, last[name] - leaf) / norm(name, leaf - start[name])
+    for name, leaf in wanted.items()
+  ]
+  return dict(
+    loss=losses[0],
+    losses=max(losses),
+    gradients=float(max(ratios)),
+    parameters=float(max(ways)),
+  )
+
+
+def config(family: str, micro_batches: int = 1) -> ConfigDict:
+  made, name = FAMILIES[family]
+  c = made.get_config(name)
+  c.data.batch, c.train.micro_batches = ROWS, micro_batches
+  c.text.length, c.text.buckets, c.text.short_first = tiny.LENGTH, (), 0
+  c.model.image_size = tiny.SIZE
+  c.objective.learn_temperature = made is clip
+  # Steps far above the rounding of what they are added to, and no warm-up from 0.
+  c.optim.lr = max(c.optim.lr, 1e-3)
+  c.optim.schedule.warmup_epochs, c.optim.schedule.kind = 0.0, "constant"
+  return c
+
+
+def fields(c: ConfigDict) -> dict[str, Any]:
+  learnt = c.objective.learn_temperature
+  return dict(FIELDS, learn_scale=learnt, initial_scale=1 / c.objective.temperature)
+
+
+def mesh(layout: str) -> jax.sharding.Mesh:
+  if layout == ONE:
+    return sharding.make_mesh({}, jax.devices()[:1])
+  return sharding.make_mesh(LAYOUTS[layout])
+
+
+def build(family: str, layout: str, micro_batches: int = 1, **changes):
+  """(config, mesh, program) of a layout; `changes`: of the config's own fields."""
+  c = config(family, micro_batches)
+  c.update(changes)
+  built = program.build(
+    c,
+    fields(c),
+    tokenizer=TOKENIZER,
+    num_classes=CLASSES,
+    mesh=mesh(layout),
+    steps=100,
+    steps_per_epoch=10,
+  )
+  return c, mesh(layout), built
+
+
+def objective(family: str) -> objectives.Objective:
+  """The objective that the program of a family minimises."""
+  c = config(family)
+  module = program.model(
+    c, fields(c), vocab_size=tiny.VOCAB, num_classes=CLASSES, heads=None
+  )
+  masking = dict(tiny.MASKING, share=c.text.mask_share)
+  return objectives.make_objective(module, c.losses, c.objective, masking=masking)
+
+
+def batch(step: int) -> dict[str, np.ndarray]:
+  """Another one each step. Eight people, so that most have several pairs."""
+  made = tiny.batch(ROWS, seed=step)
+  made["ids"] = np.random.default_rng(step).integers(0, CLASSES, ROWS).astype(np.int32)
+  return made
+
+
+def run(family: str, layout: str, micro_batches: int = 1) -> Run:
+  """Ten steps; each is made once, however it is asked for."""
+  return _run(family, layout, micro_batches)
+
+
+@functools.cache
+def _run(family: str, layout: str, micro_batches: int) -> Run:
+  c, where, built = build(family, layout, micro_batches)
+  key = jax.random.key(5)
+  state = built.plan.create(jax.random.key(0))
+  lowered = built.step.lower(built.plan.shapes, program.batch_shapes(c, where)[0], key)
+  step = lowered.compile()
+  states, metrics = [jax.device_get(state)], []
+  for at in range(STEPS):
+    rows = sharding.to_global(batch(at), sharding.batch_sharding(where))
+    state, found = step(state, rows, key)
+    metrics.append({name: float(v) for name, v in jax.device_get(found).items()})
+    if at in (0, STEPS - 1):
+      states.append(jax.device_get(state))
+  return Run(metrics, *states, step.cost_analysis()["flops"], step.as_text())

@@ -39,3 +39,14 @@ def pytest_addoption(parser):
 def sample(request):
   """Whether a proof shall try a few of its cases only."""
   return request.config.getoption("--sample")
+
+
+def pytest_collection_modifyitems(config, items):
+  """With --sample, of the proofs only those that know which cases to take."""
+  if not config.getoption("--sample"):
+    return
+  left = [
+    i for i in items if i.get_closest_marker("proof") and "sample" not in i.fixturenames
+  ]
+  config.hook.pytest_deselected(items=left)
+  items[:] = [item for item in items if item not in left]

@@ -391,7 +391,7 @@ def trained_lines(log):
 
 
 def test_stopped_in_the_middle_and_run_again_ends_with_the_same_bytes(
-  tmp_path, monkeypatch
+  tmp_path, monkeypatch, capsys
 ):
   config = small_run.config()
   config.losses.update(sdm_local=0.0, matching=0.0, identity=0.0)  # fast to compile
@@ -432,3 +432,18 @@ def test_stopped_in_the_middle_and_run_again_ends_with_the_same_bytes(
     (step, name) for step in (3, 6) for name in ("test", "test_coarse")
   ]
   assert all(0 <= x["R1"] <= 100 and x["queries"] == 10 for x in watched)
+
+  # The newest is damaged while nobody looks: the one before it leads to the same end.
+  newest = tmp_path / "stopped" / "checkpoints" / str(STEPS)
+  harmed = max((newest / "state").rglob("*"), key=lambda path: path.stat().st_size)
+  harmed.write_bytes(harmed.read_bytes()[:-1] + b"?")
+  monkeypatch.setattr(pipeline.TrainIterator, "__next__", following)
+  training.run(Experiment(config, tmp_path / "stopped"))
+  said = capsys.readouterr().out
+  assert f"Checkpoint {STEPS} is not used: state/" in said
+  assert "Resuming after step 4 of 6" in said
+  found = trained(tmp_path / "stopped", STEPS)
+  for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    assert a.tobytes() == b.tobytes()
+  again = trained_lines(lines(tmp_path / "stopped"))
+  assert again == trained_lines(logs["straight"])

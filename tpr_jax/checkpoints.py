@@ -49,12 +49,6 @@ class Damaged(NamedTuple):
   place: str
 
 
-def last_saved(folder: Any) -> int | None:
-  """The newest step in the folder; None without one, or without the folder."""
-  steps = _steps(epath.Path(folder))
-  return max(steps, default=None)
-
-
 def damage(folder: Any, step: int, *, contents: bool = True) -> str:
   """What is wrong with the checkpoint of one step: "" if nothing can be found.
 
@@ -138,6 +132,8 @@ class Checkpoints:
       first = jax.process_index() == 0
       found = processes.gather(_set_aside(self.folder) if first else [])[0]
     self.set_aside = [Damaged(*each) for each in found]
+    if not read_only:  # the newest was read just now
+      self._checked.update(_steps(self.folder)[-1:])
     self._manager = None
     if read_only:
       return
@@ -165,9 +161,11 @@ class Checkpoints:
 
   def steps(self) -> list[int]:
     """All steps saved, those that are still being written included, ascending."""
-    if self._manager is None:
-      return _steps(self.folder)
-    return sorted(self._manager.all_steps())
+    if self._manager is not None:
+      return sorted(self._manager.all_steps())
+    # A folder on a network may be listed differently by each process.
+    first = jax.process_index() == 0
+    return processes.gather(_steps(self.folder) if first else [])[0]
 
   def scores(self) -> dict[int, float]:
     """step -> validation score, for the checkpoints on disk that have one."""

@@ -6,6 +6,7 @@ import hashlib
 import os
 import pathlib
 import platform
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from importlib import metadata
@@ -60,9 +61,12 @@ class RunFolder:
   def alone(self) -> Iterator[None]:
     """Keeps other runs out of the folder for as long as this one trains in it.
 
+    A run that cannot begin leaves no folder behind.
+
     Raises:
       RunError: another one is there, perhaps one that is still stopping.
     """
+    new = not self.folder.exists()
     try:
       with contextlib.ExitStack() as held:
         if self._active:
@@ -73,6 +77,9 @@ class RunFolder:
         f"{self.folder} is being trained by another process: wait until it has ended,"
         " or give another folder with --run=DIR"
       ) from error
+    finally:
+      if self._active and new and not (self.folder / "config.json").exists():
+        shutil.rmtree(self.folder, ignore_errors=True)
 
   def read(self) -> dict[str, Any]:
     """run.json, {} where there is none."""

@@ -11,7 +11,7 @@ from tpr_jax import bad_data, evaluate, program, run_folder, train, two_stage
 from tpr_jax import checkpoints as ckpt
 from tpr_jax import config as configs
 from tpr_jax.ahead import CompiledAhead
-from tpr_jax.core import sharding, storage, tree
+from tpr_jax.core import processes, sharding, storage, tree
 from tpr_jax.core.types import Params, TrainState
 from tpr_jax.data import pipeline, transforms
 from tpr_jax.data.damage import MAX_BROKEN, check_limit
@@ -23,7 +23,8 @@ from tpr_jax.run_log import RunLog
 
 def run(experiment: Experiment) -> None:
   """Trains (or resumes), then evaluates the selected checkpoint and reports."""
-  experiment.files.check(experiment.config)
+  with processes.together():
+    experiment.files.check(experiment.config)
   with configs.errors():
     training = Training(experiment)
   training.run()
@@ -40,10 +41,9 @@ class Training:
   def __init__(self, experiment: Experiment):
     self.experiment, self.config = experiment, experiment.config
     self.started = time.time()
-    self._place = storage.checkpoints(experiment.folder)
-    self.saved = ckpt.last_saved(self._place)  # step, or None
     _check(self.config, sharding.batch_shards(experiment.mesh))
-    train_set, self.val_set = experiment.training_data()
+    with processes.together():
+      train_set, self.val_set = experiment.training_data()
     for dataset in filter(None, (train_set, self.val_set)):
       captions = sum(len(record.captions) for record in dataset.records)
       experiment.say(
@@ -103,31 +103,66 @@ class Training:
 
   def run(self) -> None:
     """Trains from the newest checkpoint, or the first step, to the last."""
-    self.batches.start_prefetch()
     with (
       contextlib.closing(self.batches),
       self.experiment.files.alone(),
-      contextlib.closing(self._compile()) as train_step,
+      contextlib.closing(self._checkpoints()) as saved,
     ):
-      self._fit(self._first_state(), train_step)
+      meta = self._position(saved)
+      self.batches.start_prefetch()
+      with contextlib.closing(self._compile(saved)) as train_step:
+        state = self._first_state() if not meta else self._restored(saved)
+        self._fit(state, train_step, saved, meta)
     if damage := self.batches.damage:
       self.experiment.say(f"{len(damage):,} bad pictures; see {bad_data.FILE}.")
       self.experiment.say("\n".join(damage.lines()))
 
-  def _compile(self) -> CompiledAhead:
+  def _checkpoints(self) -> ckpt.Checkpoints:
+    """The run's checkpoints; what is not whole among them is put aside."""
+    saved = ckpt.Checkpoints(
+      storage.checkpoints(self.experiment.folder),
+      keep_last=self.config.train.keep_last,
+      keep_best=self.config.train.keep_best,
+    )
+    for step, why, place in saved.set_aside:
+      self.experiment.say(f"Checkpoint {step} is not used: {why}. It is now {place}")
+    return saved
+
+  def _position(self, saved: ckpt.Checkpoints) -> dict[str, Any]:
+    """What the newest checkpoint says, with the data where it left off; or {}."""
+    if saved.latest() is None:
+      return {}
+    meta = saved.meta(saved.latest())
+    if "data" not in meta:
+      raise ckpt.CheckpointError(
+        f"checkpoint {saved.latest()} of {saved.folder} was written by an earlier"
+        " version, which kept the position in the data elsewhere: it can be evaluated,"
+        " not resumed. Give another folder with --run=DIR"
+      )
+    with configs.errors():
+      self.batches.set_state(meta["data"])
+      self.batches.restore_damage(meta.get("damage"))
+    self.experiment.say(f"Resuming after step {meta['step']} of {self.steps}.")
+    return meta
+
+  def _compile(self, saved: ckpt.Checkpoints) -> CompiledAhead:
     """The step, with a program on its way for each length of the texts."""
     batches = program.batch_shapes(self.config, self.experiment.mesh)
-    if self.saved == self.steps:
+    if saved.latest() == self.steps:
       batches = []  # nothing is left to train
     return CompiledAhead(
       self.train_step, self.plan.shapes, batches, jax.random.key(self.config.seed)
     )
 
+  def _restored(self, saved: ckpt.Checkpoints) -> TrainState:
+    wanted = ckpt.abstract(self.plan.shapes, self.plan.shardings)
+    return saved.restore(saved.latest(), wanted)[0]
+
   def _first_state(self) -> TrainState:
     """Random parameters, or the towers of `init_from` with random heads."""
     experiment, plan = self.experiment, self.plan
     state = plan.create(jax.random.key(self.config.seed))
-    if not self.config.model.init_from or self.saved is not None:
+    if not self.config.model.init_from:
       return state
     params = experiment.initial.apply(
       state.params,
@@ -138,26 +173,24 @@ class Training:
     experiment.say("\n".join(experiment.initial.lines()))
     return state.replace(params=params)
 
-  def _fit(self, state: TrainState, train_step: CompiledAhead) -> None:
-    """Claims the folder, takes up what is saved there, and trains to the end."""
-    experiment, config, files = self.experiment, self.config, self.experiment.files
-    for line in files.claim(config):
+  def _fit(
+    self,
+    state: TrainState,
+    train_step: CompiledAhead,
+    saved: ckpt.Checkpoints,
+    meta: Mapping[str, Any],
+  ) -> None:
+    """Claims the folder and trains to the end; `meta`: of the checkpoint resumed."""
+    experiment, files = self.experiment, self.experiment.files
+    for line in files.claim(self.config):
       experiment.say(f"Changed since the run began: {line}")
-    saved = ckpt.Checkpoints(
-      self._place,
-      keep_last=config.train.keep_last,
-      keep_best=config.train.keep_best,
-    )
-    for step, why, place in saved.set_aside:
-      experiment.say(f"Checkpoint {step} is not used: {why}. It is now {place}")
     run = files.record(
-      seed=config.seed,
+      seed=self.config.seed,
       parameters=tree.count(self.plan.shapes.params),
       num_classes=self.classes,
       started=self.started,
       weights=experiment.initial.record(),
     )
-    state, meta = self._resume(state, saved)
     here = run_folder.surroundings(experiment.mesh)
     doubts = self._doubts(meta, here)
     run |= dict(surroundings=here, repeatable=not doubts, unrepeatable=doubts)
@@ -167,31 +200,11 @@ class Training:
       self._loop(state, train_step, saved, meta, dict(surroundings=here, doubts=doubts))
       damage = self._bad.merged()
     finally:
-      saved.close()
       if experiment.active:  # after an error, what this process knows
         bad_data.write(experiment.folder, damage or self.batches.damage)
       seconds = time.time() - self.started
       run["seconds"]["train"] = run["seconds"].get("train", 0) + seconds
       files.write(run)
-
-  def _resume(
-    self, state: TrainState, saved: ckpt.Checkpoints
-  ) -> tuple[TrainState, dict[str, Any]]:
-    """(state, meta) of the newest checkpoint; without one, those given and {}."""
-    if saved.latest() is None:
-      return state, {}
-    wanted = ckpt.abstract(state, self.plan.shardings)
-    state, meta = saved.restore(saved.latest(), wanted)
-    if "data" not in meta:
-      raise ckpt.CheckpointError(
-        f"checkpoint {saved.latest()} of {saved.folder} was written by an earlier"
-        " version, which kept the position in the data elsewhere: it can be evaluated,"
-        " not resumed. Give another folder with --run=DIR"
-      )
-    with configs.errors():
-      self.batches.set_state(meta["data"])
-    self.experiment.say(f"Resuming after step {meta['step']} of {self.steps}.")
-    return state, meta
 
   def _doubts(self, meta: Mapping[str, Any], here: Mapping[str, str]) -> list[str]:
     """Why the bytes of an uninterrupted run cannot be promised; says what is new."""

@@ -17,6 +17,7 @@ from tpr_jax import encoding, evaluate
 from tpr_jax.curate import build
 from tpr_jax.curate.problems import CurateError
 from tpr_jax.data import build as data
+from tpr_jax.data.damage import Damage
 
 MODE = "--mode=build_cross"
 
@@ -59,7 +60,7 @@ def test_scores_are_told_apart_by_source_and_by_writer(tmp_path):
     text=image[record] * np.array(sign, np.float32)[record, None],
     text_record=record,
     text_caption=caption,
-    broken={},
+    damage=Damage("cross/test", len(made.records)),
   )
   entry = experiment_config(tmp_path).evals.cross
   assert entry.group_by == "source"

@@ -25,7 +25,7 @@ from orbax.checkpoint.checkpoint_managers import (
 )
 
 from tpr_jax import seal
-from tpr_jax.core import processes, tree
+from tpr_jax.core import processes, storage, tree
 
 FORMAT = 2  # of `meta`; 2: has digests. Written by an earlier version: no such field.
 ASIDE = "damaged_checkpoints"  # beside the folder of the checkpoints
@@ -56,7 +56,7 @@ def damage(folder: Any, step: int, *, contents: bool = True) -> str:
     folder: of the checkpoints.
     contents: read all of its files, not only the small ones.
   """
-  place = epath.Path(folder) / str(step)
+  place = storage.path(folder) / str(step)
   if not (place / seal.NAME).exists() and _unsealed(place):
     return ""
   return seal.problem(place, contents=contents)
@@ -64,8 +64,8 @@ def damage(folder: Any, step: int, *, contents: bool = True) -> str:
 
 def _absolute(folder: Any) -> epath.Path:
   """A local path from the root; an address (gs://...) as it is."""
-  path = epath.Path(folder)
-  return path if "://" in str(folder) else path.absolute()
+  path = storage.path(folder)
+  return path if storage.is_address(path) else path.absolute()
 
 
 def _score(metrics: Mapping[str, float]) -> float:
@@ -73,9 +73,10 @@ def _score(metrics: Mapping[str, float]) -> float:
 
 
 def _steps(folder: epath.Path) -> list[int]:
-  if not folder.is_dir():
-    return []
-  return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+  found = [name for name in storage.names(folder) if name.isdigit()]
+  if storage.is_address(folder):  # one that is being written has its name already
+    found = [name for name in found if (folder / name / seal.COMMITTED).exists()]
+  return sorted(map(int, found))
 
 
 def _unsealed(place: epath.Path) -> bool:
@@ -94,11 +95,10 @@ def _set_aside(folder: epath.Path) -> list[Damaged]:
       whole = True
       continue
     aside = folder.parent / ASIDE
-    aside.mkdir(parents=True, exist_ok=True)
-    taken = {path.name for path in aside.iterdir()}
+    taken = storage.names(aside)
     names = [str(step), *(f"{step}.{n}" for n in range(1, len(taken) + 2))]
     place = aside / next(name for name in names if name not in taken)
-    (folder / str(step)).rename(place)
+    storage.move(folder / str(step), place, why, seal.COMMITTED)
     found.append(Damaged(step, why, str(place)))
   return found
 
@@ -333,7 +333,8 @@ class Checkpoints:
 
   def close(self) -> None:
     if self._manager is not None:
-      self._manager.close()
+      with self._writing():
+        self._manager.close()
 
   @contextmanager
   def _writing(self) -> Iterator[None]:
@@ -343,7 +344,12 @@ class Checkpoints:
     except Exception as error:
       full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
       if not full and not any(word in str(error).lower() for word in _FULL):
-        raise
+        if not storage.is_address(self.folder):
+          raise
+        raise CheckpointError(
+          f"{self.folder} cannot be written: {storage.why(error)}. What was saved"
+          " before is whole; the same command continues from the newest"
+        ) from error
       kept = ", ".join(map(str, _steps(self.folder))) or "none"
       raise CheckpointError(
         f"no space left for a checkpoint in {self.folder} ({_free(self.folder)}): the"

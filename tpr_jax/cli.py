@@ -36,8 +36,8 @@ MODE = flags.DEFINE_enum("mode", "train", MODES, "What to do; --help says more."
 RUN = flags.DEFINE_string(
   "run",
   None,
-  "Run folder, or address on object storage (gs://..., s3://...). Default: runs/NAME,"
-  " NAME made from the config; runs/NAME-sweep.",
+  "Run folder, or address on object storage (gs://BUCKET/RUN). Default: runs/NAME, NAME"
+  " made from the config; runs/NAME-sweep.",
 )
 OUT = flags.DEFINE_string(
   "out",
@@ -189,15 +189,18 @@ def config_and_folder():
   return config, folder
 
 
+def at_address() -> bool:
+  """Whether --run is on object storage."""
+  return bool(RUN.value) and storage.is_address(RUN.value)
+
+
 def _run_folder() -> pathlib.Path | None:
   """The folder that --run names: of a run on object storage, its working copy."""
   if not RUN.value:
     return None
-  if not storage.is_address(RUN.value):
+  if not at_address():
     return pathlib.Path(RUN.value)
-  if MODE.value not in ("train", "eval", "report", "inspect", "export"):
-    raise configs.ConfigError(f"--mode={MODE.value} takes no run on object storage")
-  return storage.working_copy(RUN.value)
+  return storage.working_copy(RUN.value, new=MODE.value == "train")
 
 
 # Kind of config -> (the mode that takes nothing else, an example).
@@ -248,6 +251,20 @@ def distributed() -> bool:
   return DISTRIBUTED.value or bool(given)
 
 
+def _check_addresses() -> None:
+  """Raises ConfigError for addresses where folders are meant: a path would be made of
+  them."""
+  named = {"out": OUT.value, "with": WITH.value}
+  if MODE.value not in ("train", "eval", "report", "inspect", "export"):
+    named["run"] = RUN.value
+  for name, value in named.items():
+    if value and storage.is_address(value):
+      raise configs.ConfigError(
+        f"--{name}={value}: --mode={MODE.value} takes a folder here, no address on"
+        " object storage"
+      )
+
+
 def check_flags() -> None:
   """Flags that would do nothing where they are.
 
@@ -255,6 +272,7 @@ def check_flags() -> None:
     ConfigError: names the flag, and where it belongs.
   """
   mode, given = MODE.value, lambda name: flags.FLAGS[name].present
+  _check_addresses()
   if distributed() and mode not in ("train", "eval"):
     raise configs.ConfigError(
       f"--mode={mode} runs in one process: several (--distributed, --coordinator) are"

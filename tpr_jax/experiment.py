@@ -52,7 +52,7 @@ class Experiment:
     self.initial = Initial(
       config.model.init_from,
       config.model.init_allow,
-      self.files.read().get("weights", {}),
+      self.files.shared().get("weights", {}),
     )
     with configs.errors():
       self.fields = self._fields()
@@ -139,8 +139,9 @@ class Experiment:
     """
     started = time.time()
     processes.barrier("evaluate")  # the first one has written what training found
+    run = self.files.shared()
     with processes.together():
-      run, saved = self._trained()
+      saved = self._trained(run)
     step, selection = run_weights.selected(saved, self.config.train.select)
     with configs.errors():
       self.reranking()  # before anything is encoded
@@ -170,12 +171,11 @@ class Experiment:
     if self.active:
       self.report(datasets)
 
-  def _trained(self) -> tuple[dict[str, Any], ckpt.Checkpoints]:
-    """(run.json, checkpoints) of the run, as training left them."""
-    run = self.files.read()
+  def _trained(self, run: Mapping[str, Any]) -> ckpt.Checkpoints:
+    """The checkpoints that training left; `run`: what run.json says."""
     if "num_classes" not in run:
       raise RunError(f"{self.folder} has no run.json: has this run been trained?")
-    return run, ckpt.Checkpoints(storage.checkpoints(self.folder), read_only=True)
+    return ckpt.Checkpoints(storage.checkpoints(self.folder), read_only=True)
 
   def _evaluate_entry(
     self, name: str, dataset: Dataset, model: Any, params: Any

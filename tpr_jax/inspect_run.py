@@ -50,8 +50,9 @@ def overview(folder: pathlib.Path) -> str:
   notes = [f"{row}  {state}" for row, state in zip(table, states, strict=True)]
   lines += ["", head, rule, *notes]
   aside = saved.folder.parent / ckpt.ASIDE
-  for place in sorted(aside.iterdir()) if aside.is_dir() else ():
-    lines.append(f"set aside: {place} ({ckpt.seal.problem(place)})")
+  for place in (aside / name for name in storage.names(aside)):
+    if place.is_dir():
+      lines.append(f"set aside: {place} ({ckpt.seal.problem(place)})")
   if newest is not None:
     lines += ["", *_contents(saved, newest, brief=True)]
   return "\n".join(lines)

@@ -289,12 +289,14 @@ def _leave(status: int) -> NoReturn:
 
   After a signal nothing is waited for that is still under way, such as a compilation.
   After an error, one of several processes does not wait for the others, which may be
-  waiting for it: they notice that it is gone.
+  waiting for it: they notice that it is gone. Nor is Orbax waited for: of a save that
+  object storage refused, some threads wait ten minutes for others that have failed.
   """
   several = cli.distributed()
-  if status <= 128 and not (several and status):
+  at_once = status == 1 and (several or cli.at_address())
+  if status <= 128 and not at_once:
     sys.exit(status)
-  if several and status != 1:
+  if several and not at_once:
     import jax
 
     jax.distributed.shutdown()  # all leave at the same step: they come here, too

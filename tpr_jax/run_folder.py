@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from tpr_jax import config as configs
-from tpr_jax.core import deterministic, lock, storage, text
+from tpr_jax.core import deterministic, lock, processes, storage, text
 
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -85,6 +85,10 @@ class RunFolder:
     """run.json, {} where there is none."""
     return configs.read_json(self.folder / "run.json")
 
+  def shared(self) -> dict[str, Any]:
+    """run.json as process 0 has it: all processes ask, and need no common disk."""
+    return processes.gather(self.read() if self._active else {})[0]
+
   def write(self, run: Mapping[str, Any]) -> None:
     if self._active:
       configs.write_json(self.folder / "run.json", run)
@@ -105,7 +109,7 @@ class RunFolder:
     weights: Mapping[str, Any],
   ) -> dict[str, Any]:
     """What run.json says, brought up to date; `started` in seconds since 1970."""
-    run = self.read()
+    run = self.shared()
     run.update(
       **provenance(),
       seed=seed,

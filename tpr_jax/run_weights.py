@@ -29,15 +29,15 @@ from tpr_jax.run_folder import RunError, RunFolder
 
 def is_run(place: str | os.PathLike) -> bool:
   """Whether `place` is a run's folder (of this project, not of a published model)."""
-  path = _local(place)
+  path = local(place)
   parts = (path / "run.json").is_file() or (path / "checkpoints").is_dir()
   return (path / "config.json").is_file() and parts
 
 
-def _local(place: str | os.PathLike) -> pathlib.Path:
+def local(place: str | os.PathLike) -> pathlib.Path:
   """A folder, or the working copy of a run on object storage."""
   if storage.is_address(place):
-    return storage.working_copy(os.fspath(place))
+    return storage.working_copy(os.fspath(place), new=False)
   return pathlib.Path(place).expanduser()
 
 
@@ -112,7 +112,7 @@ def read_run(folder: str | os.PathLike) -> Source:
   Raises:
     RunError, CheckpointError, ConfigError: what the folder lacks.
   """
-  folder = _local(folder)
+  folder = local(folder)
   config = configs.load(folder / "config.json")
   run = RunFolder(folder, False).read()
   if "weights" not in run:

@@ -15,8 +15,9 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 NAME = "digests.json"
+COMMITTED = "commit_success.txt"  # Orbax's last file, on object storage its sign
 # Orbax writes these when it makes the checkpoint visible, after the digests.
-_LATER = (NAME, "_CHECKPOINT_METADATA", "commit_success.txt")
+_LATER = (NAME, "_CHECKPOINT_METADATA", COMMITTED)
 _CHUNK = 1 << 22
 _SMALL = 1 << 16  # bytes of a file that is always read
 _THREADS = 4  # hashing leaves Python's lock

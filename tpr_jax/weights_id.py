@@ -42,7 +42,7 @@ def of(place: str | os.PathLike) -> WeightsId:
   Raises:
     RunError, CheckpointError, ConfigError: a run without what it needs.
   """
-  path = pathlib.Path(place).expanduser()
+  path = run_weights.local(place)
   if run_weights.is_run(path):
     return _of_run(path)
   if path.is_dir():

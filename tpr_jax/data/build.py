@@ -133,6 +133,11 @@ def hold_out(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Datase
 
 
 def _expanded(root):
+  if root and "://" in os.fspath(root):
+    raise DatasetError(
+      f"data.root={root}: pictures are read from folders, not from object storage."
+      " Mount the bucket (gcsfuse, s3fs) or copy it to a local disk: give that folder"
+    )
   # Shells leave the ~ of --config.data.root=~/data as it is.
   return os.path.expanduser(root) if root else root
 

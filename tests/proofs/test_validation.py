@@ -11,6 +11,8 @@ from tpr_jax import config as configs
 from tpr_jax.core import sharding
 from tpr_jax.experiment import Experiment
 
+pytestmark = pytest.mark.proof
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

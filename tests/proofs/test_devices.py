@@ -17,7 +17,7 @@ STEPS, HALF = 30, 15
 LAYOUTS = {"8": (1, 8), "2x4": (2, 4), "4": (1, 4), "1": (1, 1)}
 # Largest difference of a parameter after 15 more steps, relative to the largest entry
 # of its array: sums of float32 in another order, carried on by the optimizer.
-TOLERANCE = 2e-3
+TOLERANCE = 2e-4
 
 
 class Place:

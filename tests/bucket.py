@@ -46,7 +46,8 @@ class Bucket(AbstractFileSystem):
       data, when = self.objects[path]
       mtime = datetime.datetime.fromtimestamp(when, datetime.UTC)
       return dict(name=path, size=len(data), type="file", mtime=mtime)
-    if any(name.startswith(f"{path}/") for name in self.objects):
+    below = any(name.startswith(f"{path}/") for name in self.objects)
+    if below or path == "bucket":
       return dict(name=path, size=0, type="directory")
     raise FileNotFoundError(path)
 

@@ -133,6 +133,12 @@ def test_a_bring_that_is_cut_off_is_continued(bucket, tmp_path):
   assert [(local / f"{n}.json").read_text() for n in range(5)] == list("01234")
 
 
+def test_a_bucket_that_is_not_there(bucket, tmp_path):
+  with pytest.raises(storage.StorageError, match="there is no bucket gs://another, or"):
+    storage.working_copy("gs://another/runs/a", tmp_path)
+  assert not (tmp_path / "gs").exists()
+
+
 def test_only_training_may_be_the_first(bucket, tmp_path):
   with pytest.raises(storage.StorageError, match="holds no run"):
     open_copy(tmp_path, new=False)

@@ -72,6 +72,12 @@ def working_copy(
   local = root / scheme / place
   try:
     found = _attempt(_remote_files, remote)
+    bucket = epath.Path(f"{scheme}://{place.partition('/')[0]}")
+    if not found and not _attempt(bucket.exists):  # else only writing would tell
+      raise StorageError(
+        f"{address} cannot be read: there is no bucket {bucket}, or this account may"
+        " not see it (`gcloud auth application-default login`)"
+      )
     if not new and "config.json" not in found:
       raise StorageError(f"{address} holds no run: there is no config.json")
     local.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ that is lost with its machine is made again from there.
 
 import importlib.util
 import json
+import logging
 import os
 import pathlib
 import threading
@@ -304,6 +305,8 @@ def _prepare(address: str) -> None:
       f"{address} needs {' and '.join(missing)}, not installed:"
       " pip install 'tpr_jax[gs]'"
     )
+  # Its tracebacks of what it tries again; what is not overcome is raised, and told.
+  logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
   # gcsfs remembers what a folder held; other processes and libraries write there too.
   fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
 

@@ -46,7 +46,7 @@ class Bucket(AbstractFileSystem):
       data, when = self.objects[path]
       mtime = datetime.datetime.fromtimestamp(when, datetime.UTC)
       return dict(name=path, size=len(data), type="file", mtime=mtime)
-    below = any(name.startswith(f"{path}/") for name in self.objects)
+    below = any(name.startswith(f"{path}/") for name in list(self.objects))
     if below or path == "bucket":
       return dict(name=path, size=0, type="directory")
     raise FileNotFoundError(path)
@@ -54,7 +54,7 @@ class Bucket(AbstractFileSystem):
   def ls(self, path, detail=True, **_):
     path = self._strip_protocol(path)
     self._done("list", path)
-    under = [name for name in self.objects if name.startswith(f"{path}/")]
+    under = [name for name in list(self.objects) if name.startswith(f"{path}/")]
     if not under:
       raise FileNotFoundError(path)
     tops = sorted({f"{path}/{n[len(path) + 1 :].split('/')[0]}" for n in under})

@@ -70,7 +70,7 @@ def start(place, cache, store, *words, run=ADDRESS):
   )
 
 
-def finish(process, timeout=300):
+def finish(process, timeout=900):
   """(status, what it said)"""
   try:
     said = process.communicate(timeout=timeout)[0]
@@ -97,7 +97,7 @@ def committed(store):
   return sorted(int(part[3]) for part in parts if len(part) == 5)
 
 
-def wait_until(process, condition, timeout=200):
+def wait_until(process, condition, timeout=900):
   began = time.monotonic()
   while not condition() and process.poll() is None:
     assert time.monotonic() - began < timeout
@@ -211,7 +211,7 @@ def test_refused_while_it_trains(store, cache, straight, tmp_path, refused):
     return 403 if method == "POST" and name and wanted else None
 
   store.fail = fail
-  status, said = finish(process, timeout=200)
+  status, said = finish(process)
   assert status == 1, said
   assert "error: " in said and "cannot be written" in said, said
   assert "the same command" in said.split("error: ")[1]
@@ -230,7 +230,7 @@ def test_a_short_failure_is_sat_out(store, cache, straight, tmp_path):
     return 503 if name and len(seen) % 20 == 0 else None
 
   store.fail = fail
-  status, said = finish(start(tmp_path / "one", cache, store, *TRAIN), timeout=400)
+  status, said = finish(start(tmp_path / "one", cache, store, *TRAIN))
   assert status == 0, said
   assert len(seen) > 100
   store.fail = lambda method, name: None
@@ -247,7 +247,7 @@ def test_a_bucket_that_cannot_be_used(store, cache, tmp_path, case):
   else:
     store.port = 9  # nobody answers there
   process = start(tmp_path / "one", cache, store, *TRAIN, run=run)
-  status, said = finish(process, timeout=300)
+  status, said = finish(process)
   assert status == 1 and "Traceback" not in said, said
   message = said.split("error: ")[-1]
   assert run in message and "cannot be read" in message, said

@@ -21,8 +21,8 @@ SEED = 5  # of the moments; what a machine does until then differs each time
 class Attempts:
   """Starts the same command in the same folder, again and again."""
 
-  def __init__(self, folder, cache):
-    self.folder, self.run = folder, folder / "run"
+  def __init__(self, folder, cache, steps):
+    self.folder, self.run, self.steps = folder, folder / "run", steps
     flags = "--xla_backend_optimization_level=0"
     self.env = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
     self.env["JAX_COMPILATION_CACHE_DIR"] = str(cache)
@@ -34,7 +34,7 @@ class Attempts:
     with self.out.open("wb") as out:
       self.process = subprocess.Popen(
         [sys.executable, "-m", "tpr_jax.main", f"--config={runs.CONFIG}"]
-        + [f"--run={self.run}"],
+        + [f"--run={self.run}", f"--config.train.steps={self.steps}"],
         cwd=self.folder,
         env=self.env,
         stdout=out,
@@ -61,6 +61,23 @@ class Attempts:
     return self.out.read_text()
 
 
+class Place:
+  """An undisturbed run, and runs to disturb, which find its programs compiled."""
+
+  def __init__(self, folder, steps):
+    self.folder, self.steps = folder, steps
+    self.straight = self.attempts("straight")
+    self.straight.finish()
+
+  def attempts(self, name):
+    return Attempts(self.folder / name, self.folder / "cache", self.steps)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, sample):
+  return Place(tmp_path_factory.mktemp("kill"), 150 if sample else 600)
+
+
 def kill_somewhere(attempts, kind, rng):
   """Starts and kills; -> what was going on then."""
   began = time.monotonic()
@@ -84,31 +101,23 @@ def kill_somewhere(attempts, kind, rng):
   return kind, alive, round(time.monotonic() - began, 2), there
 
 
-def test_killed_at_random_moments(tmp_path, sample):
-  rng, cache = random.Random(SEED), tmp_path / "cache"
-  straight = Attempts(tmp_path / "straight", cache)
-  straight.finish()
-  killed = Attempts(tmp_path / "killed", cache)
-  kinds = (
-    ["training", "saving"]
-    if sample
-    else (["training", "saving"] * 9 + ["starting"] * 2)
-  )
+def test_killed_at_random_moments(place, sample):
+  rng, killed = random.Random(SEED), place.attempts("killed")
+  kinds = ["training", "saving"] * (1 if sample else 9) + ["starting"] * (
+    not sample
+  ) * 2
   rng.shuffle(kinds)
   for number, kind in enumerate(kinds):
     what = kill_somewhere(killed, kind, rng)
     print(f"kill {number + 1} of {len(kinds)}: {what}", flush=True)
   assert "Resuming after step" in killed.finish() or sample
-  runs.assert_same_run(killed.run, straight.run)
-  assert runs.results(killed.run) == runs.results(straight.run)
+  runs.assert_same_run(killed.run, place.straight.run)
+  assert runs.results(killed.run) == runs.results(place.straight.run)
 
 
-def test_terminated_saves_at_once_and_leaves(tmp_path, sample):
+def test_terminated_saves_at_once_and_leaves(place, sample):
   """SIGTERM and SIGINT while it trains: a clean exit, and nothing is repeated."""
-  rng, cache = random.Random(SEED), tmp_path / "cache"
-  straight = Attempts(tmp_path / "straight", cache)
-  straight.finish()
-  stopped = Attempts(tmp_path / "stopped", cache)
+  rng, stopped = random.Random(SEED), place.attempts("stopped")
   for number in range(1 if sample else 4):
     stopped.start()
     assert stopped.until(stopped.training)
@@ -123,4 +132,4 @@ def test_terminated_saves_at_once_and_leaves(tmp_path, sample):
     assert runs.kept(stopped.run)[0][-1] == step  # nothing of it is lost
     print(f"{signum.name}: saved step {step} and left in {took:.2f} s", flush=True)
   stopped.finish()
-  runs.assert_same_run(stopped.run, straight.run)
+  runs.assert_same_run(stopped.run, place.straight.run)

@@ -27,8 +27,11 @@ def watch() -> None:
   child, once; a parent that is killed takes its child along (on Linux).
   """
   parent = os.getpid()
+  # A signal that comes before the parent is ready for it waits.
+  signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
   child = os.fork()
   if not child:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
     os.setpgid(0, 0)  # Ctrl-C reaches the parent alone, which hands it on
     if sys.platform == "linux":
       ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -43,6 +46,7 @@ def watch() -> None:
   for number in _FORWARDED:
     if signal.getsignal(number) != signal.SIG_IGN:
       signal.signal(number, hand_on)
+  signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
   _, status = os.waitpid(child, 0)
   code = os.waitstatus_to_exitcode(status)
   if code == -signal.SIGABRT:

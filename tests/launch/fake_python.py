@@ -23,7 +23,8 @@ def program(words):
   signal.signal(signal.SIGTERM, lambda *_: caught.append(1))
   with run.with_suffix(".starts").open("a") as starts:
     starts.write(f"{words} from {step} on {os.environ.get('JAX_PLATFORMS')}\n")
-  while step < steps and not caught:
+  end = time.monotonic() + 120  # no test takes as long: nothing is left behind by one
+  while step < steps and not caught and time.monotonic() < end:
     time.sleep(0.05)
     step += 1
     if "fail" in flags and step == 10:

@@ -7,6 +7,8 @@ import pytest
 
 from tests.launch.cloud import BEGIN, RUN
 
+pytestmark = pytest.mark.proof
+
 
 def test_what_is_asked_for(tpu):
   tpu("create", SPOT="1", PROJECT="p")

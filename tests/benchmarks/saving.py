@@ -35,13 +35,14 @@ def state_of(variant: str) -> TrainState:
   module = program.model(config, fields, vocab_size=VOCAB, num_classes=IDENTITIES)
   shapes = jax.eval_shape(program.init_fn(config, module, VOCAB - 1), jax.random.key(0))
   rng = np.random.default_rng(0)
-  params = jax.tree.map(
-    lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape, np.float32)), shapes
-  )
-  moments = optax.adam(1e-5).init(params)
-  moments = jax.tree.map(
-    lambda leaf: leaf + 1e-3 * jnp.float32(rng.random()) if leaf.ndim else leaf, moments
-  )
+
+  def filled(leaf):
+    if leaf.dtype != jnp.float32:
+      return jnp.zeros(leaf.shape, leaf.dtype)
+    return jnp.asarray(rng.standard_normal(leaf.shape, np.float32))
+
+  params = jax.tree.map(filled, shapes)
+  moments = jax.tree.map(filled, jax.eval_shape(optax.adam(1e-5).init, shapes))
   return TrainState(step=jnp.int32(0), params=params, opt_state=moments)
 
 

@@ -156,8 +156,12 @@ class Checkpoints:
 
   def best(self) -> int | None:
     """The step with the highest score (the latest of equals); None if none has one."""
-    scored = [(score, step) for step, score in self.scores().items()]
-    return max(scored)[1] if scored else None
+    return next(iter(self.by_score()), None)
+
+  def by_score(self) -> list[int]:
+    """The steps that have a score, the highest first, the latest of equals before."""
+    scores = self.scores()
+    return sorted(scores, key=lambda step: (scores[step], step), reverse=True)
 
   def steps(self) -> list[int]:
     """All steps saved, those that are still being written included, ascending."""
@@ -255,28 +259,26 @@ class Checkpoints:
     Raises:
       CheckpointError: the step is not there or holds no parameters.
     """
-    self._check_there(step)
+    stored = self.state_metadata(step)
+    if not stored.get("params"):
+      raise CheckpointError(f"{self._state_folder(step)} holds no parameters")
+    item = {"params": stored["params"]}
+    args = ocp.args.PyTreeRestore(
+      item=item,
+      restore_args=jax.tree.map(
+        lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item
+      ),
+      partial_restore=True,
+    )
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-      stored = reader.metadata(self._state_folder(step)).item_metadata.tree
-      if not stored.get("params"):
-        raise CheckpointError(f"{self._state_folder(step)} holds no parameters")
-      item = {"params": stored["params"]}
-      args = ocp.args.PyTreeRestore(
-        item=item,
-        restore_args=jax.tree.map(
-          lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item
-        ),
-        partial_restore=True,
-      )
       return reader.restore(self._state_folder(step), args=args)["params"]
 
   def damage(self, step: int) -> str:
     """What is wrong with the files of one step, "" if nothing; they are read once."""
-    why = ""
-    if step not in self._checked and jax.process_index() == 0:
-      why = damage(self.folder, step)
-    if step not in self._checked:
-      why = processes.gather(why)[0]
+    if step in self._checked:
+      return ""
+    first = jax.process_index() == 0
+    why = processes.gather(damage(self.folder, step) if first else "")[0]
     if not why:
       self._checked.add(step)
     return why

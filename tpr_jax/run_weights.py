@@ -86,11 +86,10 @@ def selected(saved: ckpt.Checkpoints, select: str) -> tuple[int, str]:
     RunError: there is no checkpoint that is whole.
   """
   scores = saved.scores()
-  known = sorted(scores, key=lambda step: (scores[step], step), reverse=True)
   without = [step for step in reversed(saved.steps()) if step not in scores]
   damaged = [step for step in without if saved.damage(step)]  # a score may be among it
   # What has no score is taken only if nothing has one.
-  for step in [*known, *(step for step in without if step not in damaged)]:
+  for step in [*saved.by_score(), *(step for step in without if step not in damaged)]:
     if saved.damage(step):
       damaged.append(step)
       continue

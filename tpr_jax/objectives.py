@@ -16,6 +16,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
+from tpr_jax.core import sharding
 from tpr_jax.core.numerics import masked_mean, part_similarity, similarity
 from tpr_jax.core.types import Batch, Metrics, Outputs, Params
 from tpr_jax.losses import contrastive, identity, matching, mlm, sdm
@@ -163,12 +164,14 @@ class Objective:
       terms["infonce"] = contrastive.infonce(cosine, scale).mean()
     if "sdm" in self.weights:
       terms["sdm"] = sdm.sdm(cosine, ids, scale, **labels).mean()
-    local = None
+    local, all_parts = None, ()
     if "image_parts" in out:
-      local = part_similarity(out["text_parts"], out["image_parts"])
+      # The largest arrays that devices exchange: each once, for all that reads it.
+      all_parts = [sharding.gather(out[side]) for side in ("image_parts", "text_parts")]
+      local = part_similarity(out["text_parts"], all_parts[0])
     if "sdm_local" in self.weights:
       terms["sdm_local"] = sdm.sdm(local, ids, scale, **labels).mean()
-    terms |= self._pair_terms(apply, out, ids, cosine, local)
+    terms |= self._pair_terms(apply, out, ids, cosine, local, all_parts)
     if "identity" in self.weights and choices["identity"] == "shared":
       classes = (
         apply("classify", out[f"{side}_feature"]) for side in ("image", "text")
@@ -179,7 +182,7 @@ class Objective:
     total = sum(self.weights[name] * term for name, term in terms.items())
     return total, {**terms, "scale": scale} if learnt else terms
 
-  def _pair_terms(self, apply, out, ids, cosine, local) -> Metrics:
+  def _pair_terms(self, apply, out, ids, cosine, local, all_parts) -> Metrics:
     """The losses over true pairs and hard negatives."""
     fused = "identity" in self.weights and self.choices["identity"] == "fused"
     if "matching" not in self.weights and not fused:
@@ -192,11 +195,13 @@ class Objective:
     )
     pairs = matching.pairs(negatives)
     if "matching" in self.weights:
-      parts = out["image_parts"][pairs.image], out["text_parts"][pairs.text]
+      own = out["image_parts"], out["text_parts"]
+      parts = matching.sides(*own, negatives, everywhere=all_parts)
       each = matching.bce(apply("match", *parts), pairs.label)
       terms["matching"] = masked_mean(each, pairs.valid)
     if fused:
-      features = out["image_feature"][pairs.image], out["text_feature"][pairs.text]
+      own = out["image_feature"], out["text_feature"]
+      features = matching.sides(*own, negatives, everywhere=map(sharding.gather, own))
       classes = apply("classify_pairs", *features)
       each = identity.fused(classes, ids[pairs.image], ids[pairs.text])
       terms["identity"] = masked_mean(each, pairs.valid)

@@ -52,13 +52,13 @@ def test_a_batch_without_a_negative_is_masked_and_finite(exclude, count):
 
   def loss_fn(logits):
     pairs = matching.pairs(mine(jnp.ones((count, count)), ids, exclude=exclude))
-    np.testing.assert_array_equal(pairs.valid, [True] * count + [False] * 2 * count)
+    np.testing.assert_array_equal(pairs.valid, [True, False, False] * count)
     loss = matching.bce(logits, pairs.label, pairs.valid)
     return numerics.masked_mean(loss, pairs.valid)
 
   value, grads = jax.value_and_grad(loss_fn)(jnp.zeros(3 * count))
   np.testing.assert_allclose(value, np.log(2), rtol=1e-6)
-  assert np.isfinite(grads).all() and not np.any(grads[count:])
+  assert np.isfinite(grads).all() and not np.any(grads.reshape(count, 3)[:, 1:])
 
 
 def test_invalid_rows_are_neither_chosen_nor_served(similarity):
@@ -67,20 +67,27 @@ def test_invalid_rows_are_neither_chosen_nor_served(similarity):
   found = mine(similarity, IDS, valid=valid)
   assert not np.isin(np.asarray(found.text_of_image)[valid], [2, 6]).any()
   np.testing.assert_array_equal(found.text_valid, valid)
-  np.testing.assert_array_equal(matching.pairs(found, valid=valid).valid[:8], valid)
+  np.testing.assert_array_equal(matching.pairs(found, valid=valid).valid[::3], valid)
 
 
-def test_pairs_are_positive_then_hard_text_then_hard_image(similarity):
+def test_each_row_makes_its_pair_and_one_with_each_hard_negative(similarity):
   found = mine(similarity, IDS)
   pairs = matching.pairs(found)
+  image, text, label = (np.reshape(x, (8, 3)) for x in pairs[:3])
   own = np.arange(8)
-  np.testing.assert_array_equal(pairs.label, [1.0] * 8 + [0.0] * 16)
-  np.testing.assert_array_equal(pairs.image[:16], np.r_[own, own])
-  np.testing.assert_array_equal(pairs.text[8:16], found.text_of_image)
-  np.testing.assert_array_equal(pairs.image[16:], found.image_of_text)
-  np.testing.assert_array_equal(pairs.text[16:], own)
-  same = IDS[np.asarray(pairs.image)] == IDS[np.asarray(pairs.text)]
-  np.testing.assert_array_equal(same, np.asarray(pairs.label) == 1)
+  np.testing.assert_array_equal(label, [[1.0, 0.0, 0.0]] * 8)
+  np.testing.assert_array_equal(image, np.c_[own, own, found.image_of_text])
+  np.testing.assert_array_equal(text, np.c_[own, found.text_of_image, own])
+  np.testing.assert_array_equal(IDS[image] == IDS[text], label == 1)
+
+
+def test_the_sides_are_the_rows_that_the_pairs_name(similarity):
+  found = mine(similarity, IDS)
+  pairs = matching.pairs(found)
+  image, text = np.random.default_rng(2).normal(size=(2, 8, 3, 5))
+  sides = matching.sides(image, text, found, everywhere=(image, text))
+  np.testing.assert_array_equal(sides[0], np.float32(image)[pairs.image])
+  np.testing.assert_array_equal(sides[1], np.float32(text)[pairs.text])
 
 
 def test_no_gradient_through_the_choice(similarity):

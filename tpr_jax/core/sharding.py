@@ -394,6 +394,27 @@ def split(x: jax.Array, *dimensions: str | None) -> jax.Array:
   return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
 
 
+@jax.custom_vjp
+def gather(x: jax.Array) -> jax.Array:
+  """x [B, ...], whole on every device in a step of `on_mesh`; x itself anywhere else.
+
+  For an array that is compared with, or looked up in, more than once: what uses the
+  result shares one gathering, and its gradients are added up before they are sent.
+  """
+  return split(x)
+
+
+def _gather_forward(x):
+  return gather(x), None
+
+
+def _gather_backward(_, cotangent):
+  return (split(cotangent, "batch"),)
+
+
+gather.defvjp(_gather_forward, _gather_backward)
+
+
 def to_global(batch: Mapping[str, np.ndarray], sharding: NamedSharding) -> Any:
   """This process's rows (numpy) -> global arrays whose first axis is sharded."""
   return {

@@ -9,6 +9,7 @@ the letter of the paper.
 Shapes: B pairs in the GLOBAL batch.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
@@ -27,11 +28,14 @@ class HardNegatives(NamedTuple):
 
 
 class Pairs(NamedTuple):
-  """The 3B pairs of the loss, as rows of the batch."""
+  """The 3B pairs of the loss, as rows of the batch; three neighbours are of one row.
+
+  Row i gives (image i, text i), (image i, its hard text), (its hard image, text i).
+  """
 
   image: jax.Array  # int32 [3B]
   text: jax.Array  # int32 [3B]
-  label: jax.Array  # float32 [3B]: 1 for the B positive pairs, which come first
+  label: jax.Array  # float32 [3B]: 1 for the B positive pairs
   valid: jax.Array  # bool [3B]
 
 
@@ -76,16 +80,43 @@ def hard_negatives(
 
 
 def pairs(negatives: HardNegatives, *, valid: jax.Array | None = None) -> Pairs:
-  """B positive pairs, then B (image, its hard text), then B (hard image, its text)."""
+  """The pairs that the batch and its hard negatives make."""
   count = negatives.text_of_image.shape[0]
   own = jnp.arange(count, dtype=jnp.int32)
   positive = jnp.ones(count, bool) if valid is None else valid
+  one, zero = jnp.ones(count, jnp.float32), jnp.zeros(count, jnp.float32)
   return Pairs(
-    image=jnp.concatenate([own, own, negatives.image_of_text]),
-    text=jnp.concatenate([own, negatives.text_of_image, own]),
-    label=jnp.concatenate([jnp.ones(count), jnp.zeros(2 * count)]).astype(jnp.float32),
-    valid=jnp.concatenate([positive, negatives.text_valid, negatives.image_valid]),
+    image=_in_turn(own, own, negatives.image_of_text),
+    text=_in_turn(own, negatives.text_of_image, own),
+    label=_in_turn(one, zero, zero),
+    valid=_in_turn(positive, negatives.text_valid, negatives.image_valid),
   )
+
+
+def sides(
+  image: jax.Array,
+  text: jax.Array,
+  negatives: HardNegatives,
+  *,
+  everywhere: Iterable[jax.Array],
+) -> tuple[jax.Array, jax.Array]:
+  """[B, ...], [B, ...] -> both sides of the pairs, [3B, ...]: `x[pairs.image]`.
+
+  Args:
+    everywhere: the same two arrays, as every device of a mesh holds them whole
+      (`sharding.gather`): negatives are looked up there, and own rows never travel.
+  """
+  images, texts = everywhere
+  return (
+    _in_turn(image, image, images[negatives.image_of_text]),
+    _in_turn(text, texts[negatives.text_of_image], text),
+  )
+
+
+def _in_turn(*rows: jax.Array) -> jax.Array:
+  """Three [B, ...] -> [3B, ...]: the three of row 0, of row 1, ... A batch that is
+  split over devices stays where it is, which one after the other would not."""
+  return jnp.stack(rows, axis=1).reshape(-1, *rows[0].shape[1:])
 
 
 def bce(

@@ -164,9 +164,39 @@ def loader_options(name: str) -> ConfigDict:
       pair_noise=0.0,
     ),
   }
+  name = "rendered" if name.startswith("rendered_") else name
   return ConfigDict(
     options.get(name, dict(annotations=placeholder(str), captions="captions"))
   )
+
+
+def dual_masking() -> ConfigDict:
+  """GA-DMS's masks by the scores of words (tpr_jax/dual_masking.py), off.
+
+  The defaults are those of `configs/ga_dms.py`, which says where the paper and its
+  code differ from them."""
+  c = ConfigDict()
+  # "gass" (the paper's), "grad_eclip", "cosine", "random"; "none": no such masks.
+  c.score = "none"
+  c.score_layers = 8  # last blocks of the text tower that are asked
+  c.score_scales = (1, 2)  # sizes of the pools over positions
+  c.score_norm = "per_sample"  # where 0 and 1 lie: in a caption, or the "batch"
+  c.score_rows = "all"  # positions that are pooled: "all", or "text" without padding
+  # "same_step", or "previous_epoch": of a caption's last visit, kept in a table.
+  c.score_refresh = "same_step"
+  c.attn_denominator = "attention"  # its sum over words; "importance": the code's
+  c.grad_target = "attention"  # attention output before its projection, or "state"
+  c.gass_heads = 0  # of the watched blocks; 0: as they have
+  # p = alpha sigmoid(sharpness (1 - s - gamma_noise)), and (s - gamma_info); alpha 0:
+  # nothing is hidden.
+  c.alpha_noise, c.gamma_noise = 0.2, 0.9
+  c.alpha_info, c.gamma_info = 0.3, 0.1
+  c.sharpness = 20.0
+  # A word that is chosen becomes the "mask", or by "bert": text.mask_as_mask of them.
+  c.corruption_noise, c.corruption_mtp = "mask", "bert"
+  c.force_one = "mtp"  # masks the first word where none was: "mtp", "both", "none"
+  c.sdm_grad_scale = 1.0  # the code's is 1 / number of devices
+  return c
 
 
 def evaluation(split: str, **options: Any) -> ConfigDict:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from tpr_jax import dual_masking
 from tpr_jax.core.types import GradFn, Metrics
 from tpr_jax.objectives import Objective
 
@@ -33,11 +34,14 @@ def make_grad_fn(objective: Objective, *, micro_batches: int = 1) -> GradFn:
   """The gradient in `micro_batches` equal parts of the batch; 1: all at once.
 
   Raises:
-    ValueError: fewer than one micro-batch; at the first call: a batch that cannot be
+    ValueError: fewer than one micro-batch, or scores of words (`dual_masking.check`)
+      that need the whole batch; at the first call: a batch that cannot be
       split evenly.
   """
   if micro_batches < 1:
     raise ValueError(f"train.micro_batches={micro_batches}: expected 1 or more")
+  if objective.dual is not None:
+    dual_masking.check(objective.dual.dual, micro_batches=micro_batches)
   if micro_batches == 1:
     return jax.value_and_grad(loss_fn(objective), has_aux=True)
 
@@ -48,6 +52,8 @@ def make_grad_fn(objective: Objective, *, micro_batches: int = 1) -> GradFn:
     pieces = (pieces, jax.random.split(drop_key, micro_batches))
 
     out = lax.map(lambda piece: objective.encode(params, *piece), pieces)
+    if "scores" in out:  # of words: the second pass need not make them again
+      pieces[0].setdefault("scores", out["scores"])
     (loss, metrics), (grads, cotangents) = jax.value_and_grad(
       objective.reduce, argnums=(0, 1), has_aux=True
     )(params, jax.tree.map(_join, out), batch)

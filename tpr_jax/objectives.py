@@ -16,6 +16,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
+from tpr_jax import dual_masking
 from tpr_jax.core import sharding
 from tpr_jax.core.numerics import masked_mean, part_similarity, similarity
 from tpr_jax.core.types import Batch, Metrics, Outputs, Params
@@ -56,6 +57,15 @@ def heads(losses: Mapping[str, float], objective: Mapping[str, Any]) -> frozense
   return frozenset(found)
 
 
+def dual_fields(objective: Mapping[str, Any]) -> Mapping[str, Any] | None:
+  """The config's `objective.dual` where captions are masked by their words' scores.
+
+  None where they are not, and for the objective of a run from before there was any.
+  """
+  dual = objective.get("dual")
+  return dual if dual and dual["score"] != "none" else None
+
+
 def _check(names: Mapping[str, float], objective: Mapping[str, Any]) -> None:
   choices = {
     "negatives": ("local", "global"),
@@ -70,6 +80,13 @@ def _check(names: Mapping[str, float], objective: Mapping[str, Any]) -> None:
       f"objective.mlm_share={objective['mlm_share']}: the loss mlm masks this share of"
       " the words; expected more than 0 and at most 1"
     )
+  if (dual := dual_fields(objective)) is not None:
+    dual_masking.check(dual)
+    if objective["mlm_in_place"]:
+      raise ValueError(
+        "objective.mlm_in_place=True: with objective.dual.score each loss has captions"
+        " of its own; set --config.objective.mlm_in_place=False"
+      )
   needs_negatives = "matching" in names or (
     "identity" in names and objective["identity"] == "fused"
   )
@@ -91,17 +108,23 @@ class Objective:
     choices: the config's `objective` (configs/cfam.py says what each field does).
     masking: the keyword arguments of `losses/mlm.mask_tokens`: its `share` is that of
       the text augmentation; with 0 the captions stay as they are.
+    dual: masks by the scores of words; None: mlm masks any, the other losses none.
   """
 
   model: nn.Module
   weights: Mapping[str, float]
   choices: Mapping[str, Any]
   masking: Mapping[str, Any]
+  dual: dual_masking.DualMasking | None = None
 
   def prepare(self, batch: Batch, key: jax.Array) -> Batch:
     """The batch with its captions masked; `labels` [B, L] for mlm, and `masked`, the
-    captions that it reads, unless all losses read them (`mlm_in_place`)."""
+    captions that it reads, unless all losses read them (`mlm_in_place`). With `dual`
+    only its keys, [B]: its masks depend on the image, so `encode` draws them."""
     batch, rows = dict(batch), batch["text"].shape[0]
+    if self.dual is not None:
+      batch["keys"] = jax.random.split(key, rows)
+      return batch
     if self.masking["share"]:
       keys = jax.random.split(key, rows)
       batch["text"], _ = mlm.mask_tokens(keys, batch["text"], **self.masking)
@@ -125,8 +148,11 @@ class Objective:
       return self.model.apply(variables, *args, method=method, rngs=rngs)
 
     image = apply("encode_image", batch["image"], True)
+    out = {}
+    if self.dual is not None:
+      out, batch = self.dual.mask(params, image, batch)
     text = apply("encode_text", batch["text"], True)
-    out = {name: image[name] for name in ("image", "image_feature")}
+    out |= {name: image[name] for name in ("image", "image_feature")}
     out |= {name: text[name] for name in ("text", "text_feature")}
     if "sdm_local" in self.weights or "matching" in self.weights:
       out["image_parts"] = apply("parts", image["image_tokens"])
@@ -148,6 +174,8 @@ class Objective:
   ) -> tuple[jax.Array, Metrics]:
     """(scalar, {name of the loss: unweighted scalar}) of the GLOBAL batch.
 
+    With `dual` also what `DualMasking.metrics` says.
+
     Args:
       out: what `encode` gave for all rows of `batch`.
     """
@@ -164,6 +192,9 @@ class Objective:
       terms["infonce"] = contrastive.infonce(cosine, scale).mean()
     if "sdm" in self.weights:
       terms["sdm"] = sdm.sdm(cosine, ids, scale, **labels).mean()
+      if self.dual is not None:
+        share = self.dual.dual["sdm_grad_scale"]
+        terms["sdm"] = dual_masking.with_gradient_share(terms["sdm"], share)
     local, all_parts = None, ()
     if "image_parts" in out:
       # The largest arrays that devices exchange: each once, for all that reads it.
@@ -180,7 +211,8 @@ class Objective:
     if "mlm" in self.weights:
       terms["mlm"] = out["mlm"].sum() / out["mlm_count"].sum()
     total = sum(self.weights[name] * term for name, term in terms.items())
-    return total, {**terms, "scale": scale} if learnt else terms
+    terms |= {"scale": scale} if learnt else {}
+    return total, terms | ({} if self.dual is None else self.dual.metrics(out))
 
   def _pair_terms(self, apply, out, ids, cosine, local, all_parts) -> Metrics:
     """The losses over true pairs and hard negatives."""
@@ -222,4 +254,12 @@ def make_objective(
   """
   weights = active(losses)
   _check(weights, choices)
-  return Objective(model, weights, choices, masking)
+  fields, dual = dual_fields(choices), None
+  if fields is not None:
+    if masking["share"]:
+      raise ValueError(
+        f"text.mask_share={masking['share']}: with objective.dual.score the scores"
+        " choose the words that are hidden; set --config.text.mask_share=0"
+      )
+    dual = dual_masking.DualMasking(model, fields, masking)
+  return Objective(model, weights, choices, masking, dual)

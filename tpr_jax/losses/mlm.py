@@ -22,7 +22,7 @@ def mask_tokens(
   mask_id: int,
   vocab_size: int,
   special_ids: Sequence[int],
-  share: float = 0.15,
+  share: float | jax.Array = 0.15,
   mask: float = 0.8,
   random: float = 0.1,
   at_least_one: bool = False,
@@ -35,6 +35,8 @@ def mask_tokens(
       padding. Start, end and padding are never touched, whatever their ids.
     vocab_size: random tokens come from 0..vocab_size-1 ...
     special_ids: ... without these and without `mask_id`: start, end, padding.
+    share: probability that a word token is chosen; float32 [B, L]: of each one (where
+      it is 0, nothing is ever chosen).
     at_least_one: if no token was chosen, the first word token is masked (for MLM).
 
   Returns:
@@ -43,7 +45,8 @@ def mask_tokens(
   Raises:
     ValueError: rates that are no probabilities.
   """
-  if min(share, mask, random) < 0 or share > 1 or mask + random > 1:
+  known = 0.0 if isinstance(share, jax.Array) else share  # a tracer cannot be asked
+  if min(known, mask, random) < 0 or known > 1 or mask + random > 1:
     raise ValueError(
       f"mask_tokens: share={share}, mask={mask}, random={random}; expected"
       " probabilities with mask + random at most 1"
@@ -51,13 +54,13 @@ def mask_tokens(
   barred = tuple(sorted({mask_id, *special_ids}))
   positions = jnp.arange(ids.shape[1])
 
-  def row(key, tokens):
+  def row(key, tokens, share):
     choose_key, kind_key, word_key = jax.random.split(key, 3)
     word = (positions >= 1) & (positions < jnp.argmax(tokens))
     chosen = word & (jax.random.uniform(choose_key, tokens.shape) < share)
     kind = jax.random.uniform(kind_key, tokens.shape)
     if at_least_one:
-      forced = word & (positions == 1) & ~jnp.any(chosen)
+      forced = word & (positions == 1) & (share > 0) & ~jnp.any(chosen)
       chosen, kind = chosen | forced, jnp.where(forced, 0.0, kind)
     drawn = jax.random.randint(word_key, tokens.shape, 0, vocab_size - len(barred))
     for taken in barred:  # ascending: step over each barred id in turn
@@ -67,7 +70,7 @@ def mask_tokens(
     labels = jnp.where(chosen, tokens, NOT_CHOSEN)
     return jnp.where(chosen, new, tokens).astype(jnp.int32), labels.astype(jnp.int32)
 
-  return jax.vmap(row)(keys, ids)
+  return jax.vmap(row)(keys, ids, jnp.broadcast_to(share, ids.shape))
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -12,6 +12,7 @@ from tpr_jax.core import numerics
 from tpr_jax.models.layers.block import Blocks
 from tpr_jax.models.layers.dense import Dense
 from tpr_jax.models.layers.norm import LayerNorm
+from tpr_jax.models.watch import Watch
 from tpr_jax.ops import attention
 
 
@@ -48,8 +49,12 @@ class TextTower(nn.Module):
   dtype: str = "float32"
 
   @nn.compact
-  def __call__(self, ids: jax.Array, train: bool = False) -> jax.Array:
-    """int [B, L <= length] -> [B, L, joint_dim]; ids start, words, end, padding."""
+  def __call__(
+    self, ids: jax.Array, train: bool = False, watch: Watch | None = None
+  ) -> jax.Array:
+    """int [B, L <= length] -> [B, L, joint_dim]; ids start, words, end, padding.
+
+    Watched, all that comes after the first watched block is float32 too."""
     length = ids.shape[1]
     if length > self.length:
       raise ValueError(
@@ -78,6 +83,7 @@ class TextTower(nn.Module):
       self.remat,
       self.dtype,
       name="blocks",
-    )(x, attention.causal(length), train)
-    x = LayerNorm(self.epsilon, self.dtype, name="ln_final")(x)
-    return Dense(self.joint_dim, use_bias=False, dtype=self.dtype, name="projection")(x)
+    )(x, attention.causal(length), train, watch)
+    dtype = self.dtype if watch is None else watch.dtype
+    x = LayerNorm(self.epsilon, dtype, name="ln_final")(x)
+    return Dense(self.joint_dim, use_bias=False, dtype=dtype, name="projection")(x)

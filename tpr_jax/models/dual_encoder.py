@@ -18,6 +18,7 @@ from tpr_jax.models.granularity import GranularityDecoder
 from tpr_jax.models.identity import FusedIdentity, SharedIdentity
 from tpr_jax.models.matcher import Matcher
 from tpr_jax.models.mlm import MaskedLanguage
+from tpr_jax.models.watch import Watch
 
 MAX_SCALE = 100.0  # CLIP's limit of a learnt logit scale
 
@@ -48,12 +49,14 @@ class DualEncoder(nn.Module):
     rows, feature = clip_vision.class_feature(tokens)
     return dict(image=rows, image_feature=feature, image_tokens=tokens)
 
-  def encode_text(self, text: jax.Array, train: bool = False) -> Outputs:
+  def encode_text(
+    self, text: jax.Array, train: bool = False, watch: Watch | None = None
+  ) -> Outputs:
     """int [B, L] -> text [B, D], text_tokens [B, L, D], text_mask bool [B, L].
 
     Also `text_feature`, float32 [B, D]: `text` before it was made a unit row.
     """
-    tokens = self.text(text, train)
+    tokens = self.text(text, train, watch)
     rows, feature = clip_text.end_feature(tokens, text)
     mask = clip_text.real_tokens(text)
     return dict(text=rows, text_feature=feature, text_tokens=tokens, text_mask=mask)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from tpr_jax.core import numerics, sharding
 from tpr_jax.models.layers.dense import Dense
+from tpr_jax.models.watch import Watch
 from tpr_jax.ops import attention as attention_ops
 
 
@@ -62,12 +63,21 @@ class SelfAttention(nn.Module):
   dtype: str = "float32"
 
   @nn.compact
-  def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+  def __call__(
+    self,
+    x: jax.Array,
+    mask: jax.Array | None = None,
+    watch: Watch | None = None,
+  ) -> jax.Array:
     """[B, L, D] -> [B, L, D]; mask as in `ops.attention.attend`."""
     width = x.shape[-1]
     _check_heads(width, self.heads)
     q, k, v = Heads(3, width, self.heads, self.dtype, name="qkv")(x)
-    y = attention_ops.attend(q, k, v, mask).reshape(x.shape)
+    if watch is None:
+      y = attention_ops.attend(q, k, v, mask).reshape(x.shape)
+    else:
+      y, weights = attention_ops.attend(q, k, v, mask, return_weights=True)
+      y = watch.attention(q, k, v, weights, y.reshape(x.shape))
     return Dense(width, std=self.out_std, dtype=self.dtype, name="out")(y)
 
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from tpr_jax.models.layers.attention import SelfAttention
 from tpr_jax.models.layers.mlp import Mlp
 from tpr_jax.models.layers.norm import LayerNorm
+from tpr_jax.models.watch import Watch
 
 
 def residual_std(width: int, layers: int) -> float:
@@ -33,15 +34,22 @@ class Block(nn.Module):
   dtype: str = "float32"
 
   @nn.compact
-  def __call__(self, x: jax.Array, mask: jax.Array | None, train: bool) -> jax.Array:
+  def __call__(
+    self,
+    x: jax.Array,
+    mask: jax.Array | None,
+    train: bool,
+    watch: Watch | None = None,
+  ) -> jax.Array:
     """[B, L, D] -> [B, L, D]; mask as in `ops.attention.attend`."""
     kwargs = dict(out_std=self.out_std, dtype=self.dtype)
     y = LayerNorm(self.epsilon, self.dtype, name="ln_1")(x)
-    y = SelfAttention(self.heads, name="attn", **kwargs)(y, mask)
+    y = SelfAttention(self.heads, name="attn", **kwargs)(y, mask, watch)
     x = x + self._keep(y, train)
     y = LayerNorm(self.epsilon, self.dtype, name="ln_2")(x)
     y = Mlp(activation=self.activation, name="mlp", **kwargs)(y)
-    return x + self._keep(y, train)
+    x = x + self._keep(y, train)
+    return x if watch is None else watch.state(x)
 
   def _keep(self, y: jax.Array, train: bool) -> jax.Array:
     if not train or self.drop_path == 0.0:
@@ -68,18 +76,25 @@ class Blocks(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: jax.Array, mask: jax.Array | None = None, train: bool = False
+    self,
+    x: jax.Array,
+    mask: jax.Array | None = None,
+    train: bool = False,
+    watch: Watch | None = None,
   ) -> jax.Array:
-    """[B, L, D] -> [B, L, D]."""
-    block = nn.remat(Block, static_argnums=(3,)) if self.remat else Block
+    """[B, L, D] -> [B, L, D]; watched blocks have the watch's heads and dtype."""
     for i in range(self.layers):
-      x = block(
-        heads=self.heads,
+      seen_by = watch and watch.of(i, self.layers)
+      remat = self.remat and watch is None
+      block = nn.remat(Block, static_argnums=(3,)) if remat else Block
+      made = block(
+        heads=(seen_by and seen_by.heads) or self.heads,
         out_std=residual_std(x.shape[-1], self.layers),
         activation=self.activation,
         epsilon=self.epsilon,
         drop_path=self.drop_path * i / max(self.layers - 1, 1),
-        dtype=self.dtype,
+        dtype=seen_by.dtype if seen_by else self.dtype,
         name=f"block_{i}",
-      )(x, mask, train)
+      )
+      x = made(x, mask, train, seen_by) if seen_by else made(x, mask, train)
     return x

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from configs import cfam, clip, irra
+from configs import cfam, clip, ga_dms, irra
 from tests import tiny
 from tpr_jax import objectives, program
 from tpr_jax.core import sharding, tree
@@ -36,6 +36,9 @@ FAMILIES = {
   "CFAM, from scratch": (cfam, "rendered"),
   "IRRA": (irra, "cuhk_pedes"),
   "IRRA, from scratch": (irra, "rendered"),
+  "GA-DMS": (ga_dms, "mals"),
+  "GA-DMS, code": (ga_dms, "mals,preset=code"),
+  "GA-DMS, from scratch": (ga_dms, "rendered"),
   "CLIP": (clip, "cuhk_pedes"),
   "CLIP, from scratch": (clip, "rendered"),
 }
@@ -134,6 +137,7 @@ def config(family: str, micro_batches: int = 1) -> ConfigDict:
   c.text.length, c.text.buckets, c.text.short_first = tiny.LENGTH, (), 0
   c.model.image_size = tiny.SIZE
   c.objective.learn_temperature = made is clip
+  c.objective.dual.score_layers = tiny.FIELDS["text_layers"]
   # Steps far above the rounding of what they are added to, and no warm-up from 0.
   c.optim.lr = max(c.optim.lr, 1e-3)
   c.optim.schedule.warmup_epochs, c.optim.schedule.kind = 0.0, "constant"
@@ -163,6 +167,7 @@ def build(family: str, layout: str, micro_batches: int = 1, **changes):
     mesh=mesh(layout),
     steps=100,
     steps_per_epoch=10,
+    captions=100,
   )
   return c, mesh(layout), built
 

@@ -17,6 +17,7 @@ LAYER = dict(
   bad_data=3,
   convert=3,
   dual_masking=3,
+  score_table=3.5,
   objectives=3.5,
   optim=3,
   seal=2,

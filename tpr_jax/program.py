@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from tpr_jax import gradients, objectives, optim, train
+from tpr_jax import gradients, objectives, optim, score_table, train
 from tpr_jax.core import sharding
 from tpr_jax.core.types import Params
 from tpr_jax.data import sampler as samplers
@@ -71,6 +71,7 @@ def build(
   mesh: Mesh,
   steps: int,
   steps_per_epoch: int,
+  captions: int,
 ) -> Program:
   """The program, traced and compiled when needed.
 
@@ -78,6 +79,7 @@ def build(
     fields: of models/build.py.
     tokenizer: anything with vocab_size, mask_id, start_id and end_id.
     num_classes: training identities.
+    captions: that are trained on: rows of a table of scores, if there is one.
 
   Raises:
     ValueError: fields of the config that do not fit each other.
@@ -109,7 +111,10 @@ def build(
     complete=complete_shapes,
   )
   sharding.check_rules(shapes, mesh, config.shardings, complete_shapes)
-  plan = train.state_plan(init(module), tx, mesh, config.shardings)
+  table = None
+  if objective.dual is not None and objective.dual.delayed:
+    table = score_table.ScoreTable(captions, config.text.length)
+  plan = train.state_plan(init(module), tx, mesh, config.shardings, table)
   grad_fn = gradients.make_grad_fn(objective, micro_batches=config.train.micro_batches)
   grad_fn = sharding.on_mesh(grad_fn, mesh, plan.shardings.params)
   step = train.make_train_step(grad_fn, tx, schedule, mesh, plan.shardings)

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from tpr_jax import score_table
 from tpr_jax.bad_data import Watch
 from tpr_jax.checkpoints import Checkpoints
 from tpr_jax.core import processes, sharding
@@ -45,17 +46,27 @@ def state_plan(
   tx: optax.GradientTransformation,
   mesh: Mesh,
   rules: Any,
+  table: score_table.ScoreTable | None = None,
 ) -> StatePlan:
-  """The state of parameters and optimizer, each leaf where the rules put it."""
+  """The state of parameters and optimizer, each leaf where the rules put it.
+
+  Args:
+    table: of scores, where the objective reads those of a caption's last visit.
+  """
 
   def create(key):
     params = init_fn(key)
     return TrainState(
-      step=jnp.zeros((), jnp.int32), params=params, opt_state=tx.init(params)
+      step=jnp.zeros((), jnp.int32),
+      params=params,
+      opt_state=tx.init(params),
+      scores=None if table is None else table.create(),
     )
 
   shapes = jax.eval_shape(create, jax.random.key(0))
   state_sh = sharding.state_shardings(shapes, mesh, rules)
+  if table is not None:
+    state_sh = state_sh.replace(scores=sharding.batch_sharding(mesh))
   return StatePlan(jax.jit(create, out_shardings=state_sh), shapes, state_sh)
 
 
@@ -74,8 +85,14 @@ def make_train_step(
   def step(state, batch, key):
     key = jax.random.fold_in(key, state.step)
     batch = dict(batch)
-    replaced = batch.pop("replaced")
+    replaced, captions = batch.pop("replaced"), batch["example"]
+    if state.scores is not None:
+      length = batch["text"].shape[1]
+      batch["scores"] = score_table.read(state.scores, captions, length)
     (loss, metrics), grads = grad_fn(state.params, batch, key)
+    scores, fresh = state.scores, metrics.pop("scores", None)
+    if fresh is not None:
+      scores = score_table.write(scores, captions, fresh)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     metrics = {
       **metrics,
@@ -88,6 +105,7 @@ def make_train_step(
       step=state.step + 1,
       params=optax.apply_updates(state.params, updates),
       opt_state=opt_state,
+      scores=scores,
     ), metrics
 
   whole = sharding.replicated(mesh)

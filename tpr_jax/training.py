@@ -99,6 +99,7 @@ class Training:
       mesh=experiment.mesh,
       steps=self.steps,
       steps_per_epoch=self.per_epoch,
+      captions=self.batches.examples,
     )
 
   def run(self) -> None:

@@ -65,6 +65,7 @@ def program_of(mesh: jax.sharding.Mesh, layers: int):
     mesh=mesh,
     steps=1000,
     steps_per_epoch=100,
+    captions=68_126,
   )
 
 

@@ -44,8 +44,11 @@ class TrainState(struct.PyTreeNode):
     step: int32 [], number of updates done.
     params: float32 tree of the model's parameters.
     opt_state: the optimizer's state.
+    scores: float16 [N, L], of every token of every caption at its last visit
+      (tpr_jax/score_table.py); None where no loss needs them.
   """
 
   step: jax.Array
   params: Params
   opt_state: Any
+  scores: jax.Array | None = None

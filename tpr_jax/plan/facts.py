@@ -35,6 +35,12 @@ def vocabulary(config: ConfigDict) -> Any:
   return tokenizer.build(spec)
 
 
+def captions(config: ConfigDict, classes: int) -> int:
+  """Captions of the training split: published ones, or one for each identity."""
+  counts = published.COUNTS.get(config.data.name, {}).get(config.data.train)
+  return counts.captions[0] if counts else classes
+
+
 def identities(config: ConfigDict, given: int | None) -> tuple[int, str]:
   """(training identities, where the number is from).
 

@@ -170,6 +170,7 @@ def _trace(config: ConfigDict, place: chips.Slice, classes: int, mesh: Mesh):
     mesh=mesh,
     steps=config.train.steps or 10_000,
     steps_per_epoch=1_000,
+    captions=facts.captions(config, classes),
   )
   key = jax.eval_shape(lambda: jax.random.key(0))
   batch = program.batch_shapes(config, mesh)

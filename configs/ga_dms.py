@@ -132,6 +132,8 @@ def _embedded(c):
   """Noisy captions, small towers; tested on right ones, and on another camera's."""
   c.data.options.word_noise = NOISE
   c.objective.dual.score_layers = 2  # all that the small tower has
+  c.eval.word_scores.captions = 256
+  c.train.eval_every = 0.27  # every 101 steps
   c.evals.transfer = recipe.unseen(
     "fine", name="rendered_target", note="another camera, never trained on"
   )

@@ -110,6 +110,10 @@ def recipe(name: str, arg: SimpleNamespace) -> ConfigDict:
   # "local+matcher"; top: images of the shortlist; the shortlist is sorted by the second
   # score + global_weight x global cosine.
   c.eval.rerank = ConfigDict(dict(by="", top=100, global_weight=1.0))
+  # How well scores of words (objective.dual.score) find wrong ones, for so many of the
+  # captions trained on, at every validation (tpr_jax/word_scores.py). 0: not asked.
+  kinds = ("gass", "grad_eclip", "cosine", "random")
+  c.eval.word_scores = ConfigDict(dict(captions=0, kinds=kinds))
   # Queries whose words and patches are weighed (tpr_jax/saliency.py).
   c.eval.saliency = 4
   c.evals = ConfigDict(dict(test=common.evaluation("test")))

@@ -18,6 +18,7 @@ LAYER = dict(
   convert=3,
   dual_masking=3,
   score_table=3.5,
+  word_scores=4,
   objectives=3.5,
   optim=3,
   seal=2,

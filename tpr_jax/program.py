@@ -96,7 +96,7 @@ def build(
     module,
     config.losses,
     config.objective,
-    masking=_masking(tokenizer, config.text),
+    masking=masking(tokenizer, config.text),
   )
   shapes = jax.eval_shape(init(module), key)
 
@@ -135,7 +135,7 @@ def batch_shapes(config: ConfigDict, mesh: Mesh) -> list[dict[str, Any]]:
   return [dict(rows, image=image, text=of(n)) for n in lengths]
 
 
-def _masking(tokenizer: Any, text: Any) -> dict[str, Any]:
+def masking(tokenizer: Any, text: Any) -> dict[str, Any]:
   """Arguments of losses/mlm.mask_tokens: the rates, and the tokenizer's ids."""
   return dict(
     mask_id=tokenizer.mask_id,

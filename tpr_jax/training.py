@@ -7,7 +7,16 @@ from typing import Any
 
 import jax
 
-from tpr_jax import bad_data, evaluate, program, run_folder, train, two_stage
+from tpr_jax import (
+  bad_data,
+  evaluate,
+  program,
+  run_folder,
+  train,
+  two_stage,
+  word_files,
+  word_scores,
+)
 from tpr_jax import checkpoints as ckpt
 from tpr_jax import config as configs
 from tpr_jax.ahead import CompiledAhead
@@ -67,6 +76,7 @@ class Training:
       f" epoch) on {jax.device_count()} {jax.devices()[0].platform} device(s)."
     )
     experiment.say(sharding.describe(self.plan.shapes, self.plan.shardings))
+    self.word_scorer = self._scorer(train_set)
 
   def _batches(self, train_set: Dataset) -> pipeline.TrainIterator:
     data, text = self.config.data, self.config.text
@@ -254,7 +264,7 @@ class Training:
         validate=self._validate if self.val_set is not None else None,
         eval_every=eval_every,
         select=config.train.select,
-        observe=self._legacy(log) if config.eval.get("legacy", False) else None,
+        observe=self._observers(log),
         bad=self._bad,
       )
     finally:
@@ -262,6 +272,58 @@ class Training:
 
   def _validate(self, params: Params) -> Any:
     return self.experiment.validate(self.model, params, self.val_set)
+
+  def _observers(self, log: RunLog) -> Callable[[int, Params], None] | None:
+    """What is looked at whenever there is a validation, apart from it."""
+    made = []
+    if self.config.eval.get("legacy", False):
+      made.append(self._legacy(log))
+    if self.word_scorer is not None:
+      made.append(self._words(log))
+
+    def observe(step: int, params: Params) -> None:
+      for each in made:
+        each(step, params)
+
+    return observe if made else None
+
+  def _scorer(self, train_set: Dataset) -> word_scores.Scorer | None:
+    """Scores words of some captions that are trained on, where that is asked for."""
+    config, asked = self.config, self.config.eval.get("word_scores")
+    if not asked or not asked.captions:
+      return None
+    with processes.together():
+      captions = word_scores.choose(
+        train_set,
+        asked.captions,
+        tokenizer=self.experiment.tokenizer,
+        pipe=transforms.build(config.data.eval_image),
+        length=config.text.length,
+        seed=config.seed,
+      )
+    return word_scores.Scorer(
+      self.model,
+      self.experiment.mesh,
+      dual=config.objective.dual.to_dict(),
+      rules=program.masking(self.experiment.tokenizer, config.text),
+      kinds=tuple(asked.kinds),
+      captions=captions,
+      dataset=train_set,
+      tokenizer=self.experiment.tokenizer,
+      batch=config.eval.batch,
+      how=evaluate.bootstrap(config.eval),
+    )
+
+  def _words(self, log: RunLog) -> Callable[[int, Params], None]:
+    """Logs how well scores of words find the wrong ones, and keeps some to look at."""
+
+    def observe(step: int, params: Params) -> None:
+      found = self.word_scorer(step, params)
+      if self.experiment.active:
+        word_files.write(self.experiment.folder, found)
+      log.words(step, word_files.numbers(found))
+
+    return observe
 
   def _legacy(self, log: RunLog) -> Callable[[int, Params], None]:
     """Scores the tests as training goes on, as most published tables do."""
@@ -297,6 +359,8 @@ def _check(config: Any, shards: int) -> None:
         " (height, width): change one of them"
       )
   check_limit(config.data.get("max_broken", MAX_BROKEN))
+  if (asked := config.eval.get("word_scores")) is not None:
+    word_scores.check(asked.kinds, asked.captions)
   evaluate.bootstrap(config.eval)
   two_stage.settings(config.eval, config.losses, config.objective)
   for name, value, known in (

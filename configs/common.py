@@ -152,6 +152,17 @@ def loader_options(name: str) -> ConfigDict:
       default_split="test",
     ),
     "archive": dict(name=placeholder(str), captions="captions"),
+    "webperson": dict(annotations=placeholder(str), images="images"),
+    "luperson_mllm": dict(
+      annotations=placeholder(str), images="images", spare="Td", seed=0
+    ),
+    "mals": dict(annotations=placeholder(str), images=""),
+    "synth_pedes": dict(
+      annotations=placeholder(str), images="", sample=0, seed=0, identity="record"
+    ),
+    "luperson_t": dict(
+      annotations=placeholder(str), images="images", drop_last=100_000
+    ),
     "rendered": dict(
       seed=0,
       size="quick",

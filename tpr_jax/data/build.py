@@ -38,6 +38,12 @@ SOURCES: dict[str, Source] = {
   "rstpreid": Source("tpr_jax.data.sources.rstpreid"),
   "ufine6926": Source("tpr_jax.data.sources.ufine6926"),
   "ufine3c": Source("tpr_jax.data.sources.ufine3c"),
+  # To pre-train on; all of each is train.
+  "webperson": Source("tpr_jax.data.sources.webperson"),
+  "luperson_mllm": Source("tpr_jax.data.sources.luperson_mllm"),
+  "mals": Source("tpr_jax.data.sources.mals"),
+  "synth_pedes": Source("tpr_jax.data.sources.synth_pedes"),
+  "luperson_t": Source("tpr_jax.data.sources.luperson_t"),
   "folder": Source("tpr_jax.data.sources.folder"),
   "archive": Source("tpr_jax.data.sources.archive"),
   "rendered": _rendered("rendered"),

@@ -43,6 +43,7 @@ def check(
     splits = [datasets[i] for i in at]
     for i in at:
       rows.append(_row(datasets[i].name, datasets[i].split, [datasets[i]]))
+      found += _told(datasets[i])
       found += check_text.check(datasets[i], examples)
       found += _listed_twice(datasets[i], examples)
       if decode:
@@ -76,6 +77,12 @@ def _row(name, split, datasets):
 def _person(record):
   # Where identities are names, a file numbers them for itself: only names compare.
   return record.truth.get("identity_name", record.identity)
+
+
+def _told(dataset):
+  """What the source itself has to say."""
+  where = (dataset.name, dataset.split)
+  return [Finding("info", "reading", *where, n, text) for n, text in dataset.notes]
 
 
 def _listed_twice(dataset, examples):
@@ -161,11 +168,15 @@ def _against_published(splits, rows):
 
 
 def _published_rows(splits):
-  """The paper's row of Table 1, to stand under the measured ones."""
+  """The paper's row of Table 1, to stand under the measured ones.
+
+  Of a set that has one split, whichever it is, that is the whole.
+  """
   source = _source(splits)
   if source is None:
     return []
-  counts = published.COUNTS[source].get("all") or published.COUNTS[source]["test"]
+  table = published.COUNTS[source]
+  counts = table.get("all") or next(iter(table.values()))
   words = published.WORDS.get(source)
   return [
     {

@@ -112,7 +112,8 @@ class TrainIterator(grain.DatasetIterator):
 
   Attributes:
     examples: captions of the dataset: the length of an epoch, whatever the sampler.
-    captions: how many captions are cut or left out, as a line (`caption_report`).
+    captions: how many captions are cut or left out, and what the source replaced or
+      left out, as a line (`caption_report`).
     damage: captions that are no examples, and the pictures that this process has met
       and replaced, up to the last batch it gave. It is no part of the state, which is
       the same on every process: save its JSON beside it, and see `restore_damage`.
@@ -320,6 +321,7 @@ def train_iterator(
       f"; {captions.left_out:,} more are empty or no text and are left out "
       f"({len(damage):,} pictures)"
     )
+  report += "".join(f"; {note.text}" for note in dataset.notes)
   return TrainIterator(dataset, read, len(record), steps, report, damage, identity)
 
 

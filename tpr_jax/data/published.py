@@ -3,7 +3,9 @@
 COUNTS: images, captions, identities of each split and of the whole, from the papers
 and release notes. Where two figures are in print, both are accepted. WORDS: Table 1 of
 the UFineBench paper (Zuo et al., CVPR 2024): longest, shortest and mean number of words
-of a caption and the number of unique words.
+of a caption and the number of unique words. Of sets to pre-train on, both are those of
+the table of GA-DMS (Zheng et al., arXiv:2509.09118), which has no more of WORDS than
+the last; each image is an identity there.
 """
 
 from typing import NamedTuple
@@ -20,15 +22,15 @@ class Counts(NamedTuple):
 class Words(NamedTuple):
   """Words of captions over a whole dataset."""
 
-  longest: int
-  shortest: int
-  mean: float
+  longest: int | None
+  shortest: int | None
+  mean: float | None
   unique: int
 
 
 def _counts(images, captions, identities):
-  captions = captions if isinstance(captions, tuple) else (captions,)
-  return Counts((images,), captions, (identities,))
+  figures = (images, captions, identities)
+  return Counts(*(n if isinstance(n, tuple) else (n,) for n in figures))
 
 
 COUNTS: dict[str, dict[str, Counts]] = {
@@ -57,6 +59,21 @@ COUNTS: dict[str, dict[str, Counts]] = {
     "all": _counts(26_206, 52_412, 6_926),
   },
   "ufine3c": {"test": _counts(7_446, 37_939, 2_250)},
+  # Released whole, and as 1,000,000 images.
+  "webperson": {
+    "train": _counts(
+      (5_002_723, 1_000_000), (10_005_446, 2_000_000), (5_002_723, 1_000_000)
+    ),
+  },
+  "luperson_mllm": {"train": _counts(1_020_022, 2_037_239, 1_020_022)},
+  "mals": {"train": _counts(1_510_330, 1_510_330, 1_510_330)},
+  # The authors (PLIP, arXiv:2305.08386) print 4,791,711 images and 312,321 identities.
+  "synth_pedes": {
+    "train": _counts(
+      (4_791_771, 4_791_711), 12_138_157, (4_791_771, 4_791_711, 312_321)
+    ),
+  },
+  "luperson_t": {"train": _counts(957_606, 1_277_991, 957_606)},
 }
 
 WORDS: dict[str, Words] = {
@@ -64,6 +81,11 @@ WORDS: dict[str, Words] = {
   "icfg_pedes": Words(83, 9, 37.2, 5_790),
   "rstpreid": Words(70, 11, 26.5, 3_138),
   "ufine6926": Words(218, 30, 80.8, 8_475),
+  "webperson": Words(None, None, None, 96_623),
+  "luperson_mllm": Words(None, None, None, 39_566),
+  "mals": Words(None, None, None, 4_772),
+  "synth_pedes": Words(None, None, None, 8_598),
+  "luperson_t": Words(None, None, None, 459),
 }
 
 # Said when the counts of a set differ: the causes that users of these sets ran into.
@@ -75,4 +97,10 @@ HINTS: dict[str, str] = {
   "ufine6926": (
     "other people in the layout of UFine6926 (rendered ones, your own) will differ"
   ),
+  "luperson_mllm": (
+    "the printed number of texts is two an image; the authors' four files of captions "
+    "make up to four"
+  ),
+  "synth_pedes": "the option sample draws some of the records",
+  "luperson_t": "the option drop_last leaves rows out",
 }

@@ -6,7 +6,7 @@ Nothing here knows about files, JAX or Grain, so input workers stay light.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -61,14 +61,26 @@ class Record:
 LoadImage = Callable[[Record, tuple[int, int] | None], np.ndarray]
 
 
+class Note(NamedTuple):
+  """What a source did to its files' content: how many it concerns, and a sentence."""
+
+  count: int
+  text: str
+
+
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-  """One split of one source: its records, in the source's order, and their images."""
+  """One split of one source: its records, in the source's order, and their images.
+
+  notes: what the source left out, replaced or put together. `--mode=check` and the
+  start of training tell them.
+  """
 
   name: str
   split: str
   records: tuple[Record, ...]
   load_image: LoadImage
+  notes: tuple[Note, ...] = ()
 
   @property
   def identities(self) -> tuple[int, ...]:

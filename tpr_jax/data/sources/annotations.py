@@ -1,4 +1,4 @@
-"""Annotation files of person datasets: reading, checking, and saying what is missing.
+"""Annotation files of person datasets: reading and checking.
 
 The five published sets differ in names only (a `Layout` each), so their JSON is read
 here, once. A record of the JSON becomes a `Record`: `image` is the path below the
@@ -6,7 +6,6 @@ set's folder, `identity` and `split` are as written, and every key without a pla
 its own goes to `truth`.
 """
 
-import dataclasses
 import difflib
 import json
 import os
@@ -17,38 +16,11 @@ from typing import Any
 
 from tpr_jax.data.images import FileImages
 from tpr_jax.data.record import Dataset, DatasetError, Record, SplitError
+from tpr_jax.data.sources.layouts import Layout, find_annotations
 
 SPLITS = ("train", "val", "test")
 # Word lists that some sets carry beside the captions: derived, and large in memory.
 _DERIVED = ("processed_tokens",)
-_RENDERED_COMMAND = "python -m tpr_jax.main --config=configs/cfam.py"
-
-
-@dataclasses.dataclass(frozen=True)
-class Layout:
-  """Where one published set lies on disk and how it is obtained.
-
-  Attributes:
-    name: its name in the SOURCES table.
-    folder: sub-folder of the data root; also how the authors write the set's name.
-    annotations: accepted names of the JSON file; a pattern such as "*.json" is
-      allowed. Exactly one file may match, unless the user chooses.
-    images: sub-folder that the paths in the JSON start from; "" is `folder` itself.
-    example: one path as the JSON has it, for the tree shown to people.
-    paper: the publication that released it.
-    request: official page where the authors' terms and form are found.
-    image_key: the JSON key of the image path.
-  """
-
-  name: str
-  folder: str
-  annotations: tuple[str, ...]
-  images: str
-  example: str
-  paper: str
-  request: str
-  image_key: str = "file_path"
-  in_name: str = ""  # regex: its named groups in the name of an image go to `truth`
 
 
 class Problem(ValueError):
@@ -113,73 +85,6 @@ def one_split(
   return Dataset(name, split, chosen, load_image)
 
 
-def find_annotations(
-  layout: Layout, root: str | os.PathLike | None, chosen: str | None
-) -> pathlib.Path:
-  """The one annotation file of a set; DatasetError says what to do if there is none."""
-  if root is None or not os.fspath(root):
-    raise missing(layout, "DATA_ROOT", "no data root was given")
-  folder = pathlib.Path(root, layout.folder)
-  if not folder.is_dir():
-    raise missing(layout, root, f"no folder {folder}")
-  if chosen:
-    path = folder / chosen
-    if not path.is_file():
-      raise missing(layout, root, f"no file {path} (asked for by annotations=)")
-    return path
-  named = {p for name in layout.annotations for p in folder.glob(name)}
-  found = sorted(filter(visible_file, named))
-  if not found:
-    wanted = " or ".join(str(folder / name) for name in layout.annotations)
-    raise missing(layout, root, f"no file {wanted}")
-  if len(found) > 1:
-    raise DatasetError(
-      f"{layout.name}: {folder} holds {len(found)} annotation files: "
-      f"{', '.join(p.name for p in found)}. Choose one with the option "
-      f"annotations={found[0].name}"
-    )
-  return found[0]
-
-
-def visible_file(path: pathlib.Path) -> bool:
-  """A file, and not one of the ._* that archives made on macOS unpack to."""
-  return path.is_file() and not path.name.startswith(".")
-
-
-def missing(layout: Layout, root: str | os.PathLike, reason: str) -> DatasetError:
-  """The one message for a set that is not there: path, layout, source, way out."""
-  at = pathlib.Path(root)
-  lines = [f"{layout.name} is not there: {reason}", ""]
-  if at.name == layout.folder:
-    lines += [
-      f"The data root is the folder ABOVE {layout.folder}/: try {at.parent}/",
-      "",
-    ]
-  elif at.is_dir():
-    here = sorted(p.name for p in at.iterdir())
-    more = f" and {len(here) - 8} more" if len(here) > 8 else ""
-    lines += [f"{at}/ holds: {', '.join(here[:8]) or 'nothing'}{more}", ""]
-  names = " or ".join(layout.annotations).replace("*.json", "annotations.json")
-  free = "   (one JSON file, any name)" if "*.json" in layout.annotations else ""
-  below = f"{layout.images}/" if layout.images else ""
-  lines += [
-    "Expected on disk:",
-    f"  {at}/",
-    f"    {layout.folder}/",
-    f"      {names}{free}",
-    f"      {below}{layout.example}   and the other images",
-    "",
-    "How it is obtained: the authors give it out for research after a signed release",
-    f"agreement. {layout.paper};",
-    f"terms and form: {layout.request}",
-    "Then say where it is: --config.data.root=DIR",
-    "",
-    "To run without it, on rendered people:",
-    f"  {_RENDERED_COMMAND}",
-  ]
-  return DatasetError("\n".join(lines))
-
-
 def read_text(path: pathlib.Path) -> str:
   """A UTF-8 file (with or without byte order mark); DatasetError if it is neither."""
   try:
@@ -193,8 +98,11 @@ def read_text(path: pathlib.Path) -> str:
     raise DatasetError(f"{path}: cannot be read: {error}") from error
 
 
-def read_json(path: pathlib.Path) -> list:
-  """The list at the top of a JSON file. Raises DatasetError with line and column."""
+def read_json(path: pathlib.Path, top: type[list] | type[dict] = list) -> Any:
+  """What is at the top of a JSON file, a list of records or an object {image: text}.
+
+  Raises DatasetError with line and column; also where it is the other one, or empty.
+  """
   text = read_text(path)
   try:
     entries = json.loads(text)
@@ -205,12 +113,14 @@ def read_json(path: pathlib.Path) -> list:
       f"(near {near!r}). A download that was cut off looks like this: compare the "
       f"file's size, {len(text):,} characters, with the original's"
     ) from error
-  if not isinstance(entries, list):
+  expected = {list: "a list of records [{...}]", dict: 'an object {"image": "text"}'}
+  if not isinstance(entries, top):
     raise DatasetError(
-      f"{path}: found {kind(entries)} at the top, expected a list of records [{{...}}]"
+      f"{path}: found {kind(entries)} at the top, expected {expected[top]}"
     )
   if not entries:
-    raise DatasetError(f"{path}: the list of records is empty")
+    noun = "list of records" if top is list else "object"
+    raise DatasetError(f"{path}: the {noun} is empty")
   return entries
 
 
@@ -227,17 +137,24 @@ def raise_wrong_captions(
 
 
 def raise_problems(
-  path: pathlib.Path, problems: list[tuple[str, Problem]], shown: int = 3
+  path: pathlib.Path,
+  problems: list[tuple[str, Problem]],
+  shown: int = 3,
+  total: int | None = None,
 ) -> None:
-  """Raises one DatasetError for all the bad records of a file, if there are any."""
+  """Raises one DatasetError for all the bad records of a file, if there are any.
+
+  total: how many there are, where `problems` holds the first of them.
+  """
   if not problems:
     return
   first = {}  # each message once: a wrong key is usually wrong in every record
   for where, problem in problems:
     first.setdefault(str(problem), where)
   lines = [f"{path}: {where}: {text}" for text, where in list(first.items())[:shown]]
-  if len(problems) > len(lines):
-    lines.append(f"... {len(problems):,} records of this file have such problems")
+  total = total or len(problems)
+  if total > len(lines):
+    lines.append(f"... {total:,} records of this file have such problems")
   raise DatasetError("\n".join(lines))
 
 
@@ -319,6 +236,24 @@ def as_captions(
     if not isinstance(caption, str)
   ]
   return tuple(text for text in value if isinstance(text, str)), tuple(reasons)
+
+
+def as_sentences(
+  keys: Iterable[str], entry: Mapping[str, Any]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+  """(the sentences of entry, one under each key, why others are none)."""
+  texts, reasons = [], []
+  for key in keys:
+    try:
+      value = take(entry, key)
+    except Problem as problem:
+      reasons.append(str(problem))
+      continue
+    if isinstance(value, str):
+      texts.append(value)
+    else:
+      reasons.append(f"key {key!r}: found {kind(value)}, expected a sentence")
+  return tuple(texts), tuple(reasons)
 
 
 def as_split(key: str, value: Any) -> str:

@@ -6,9 +6,9 @@ identities 1..11003. `processed_tokens` of the JSON is not kept.
 
 import functools
 
-from tpr_jax.data.sources import annotations
+from tpr_jax.data.sources import annotations, layouts
 
-LAYOUT = annotations.Layout(
+LAYOUT = layouts.Layout(
   name="cuhk_pedes",
   folder="CUHK-PEDES",
   annotations=("reid_raw.json",),

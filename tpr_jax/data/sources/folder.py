@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from tpr_jax.data.images import FileImages
 from tpr_jax.data.record import Dataset, DatasetError, Record
 from tpr_jax.data.sources import annotations as notes
+from tpr_jax.data.sources.layouts import visible_file
 
 IMAGE_KEYS = ("image", "file_path", "img_path")
 CAPTION_KEYS = ("captions", "caption")
@@ -95,7 +96,7 @@ def _files(root, chosen, default_split):
   elif chosen:
     files = [(root / chosen, default_split, False)]
   else:
-    files = filter(notes.visible_file, root.iterdir())
+    files = filter(visible_file, root.iterdir())
     found = sorted(p for p in files if p.suffix.lower() in _SUFFIXES)
     if len(found) > 1:
       raise DatasetError(

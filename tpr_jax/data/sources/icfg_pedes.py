@@ -7,9 +7,9 @@ hold the camera and the time of day (Wei et al., arXiv:1711.08565).
 
 import functools
 
-from tpr_jax.data.sources import annotations
+from tpr_jax.data.sources import annotations, layouts
 
-LAYOUT = annotations.Layout(
+LAYOUT = layouts.Layout(
   name="icfg_pedes",
   folder="ICFG-PEDES",
   annotations=("ICFG-PEDES.json", "ICFG_PEDES.json"),

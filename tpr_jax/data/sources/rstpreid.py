@@ -7,9 +7,9 @@ circulation; see `data/published.py`.
 
 import functools
 
-from tpr_jax.data.sources import annotations
+from tpr_jax.data.sources import annotations, layouts
 
-LAYOUT = annotations.Layout(
+LAYOUT = layouts.Layout(
   name="rstpreid",
   folder="RSTPReid",
   annotations=("data_captions.json",),

@@ -6,9 +6,9 @@ Test only; several captions an image, some rewritten by language models. Its key
 
 import functools
 
-from tpr_jax.data.sources import annotations, ufine6926
+from tpr_jax.data.sources import annotations, layouts, ufine6926
 
-LAYOUT = annotations.Layout(
+LAYOUT = layouts.Layout(
   name="ufine3c",
   folder="UFine3C",
   annotations=("*.json",),

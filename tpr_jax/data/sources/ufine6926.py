@@ -6,9 +6,9 @@ rendered people has the same layout, and may have a val split.
 
 import functools
 
-from tpr_jax.data.sources import annotations
+from tpr_jax.data.sources import annotations, layouts
 
-LAYOUT = annotations.Layout(
+LAYOUT = layouts.Layout(
   name="ufine6926",
   folder="UFine6926",
   annotations=("*.json",),

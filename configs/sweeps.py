@@ -6,6 +6,8 @@ r"""Sweeps: tables of several runs with several seeds, on rendered people.
     CLIP, IRRA and CFAM
   python -m tpr_jax.main --mode=sweep --config=configs/sweeps.py:granularity
     CFAM trained on fine, medium or coarse texts, asked with each of them
+  python -m tpr_jax.main --mode=sweep --config=configs/sweeps.py:ga_dms
+    GA-DMS with and without its masks, trained on captions with wrong words
 
 Every run is a process of its own, in runs/NAME-sweep/ROW-seedS. The same command again
 skips what is finished and continues what is not. --config.seeds="(0,1,2,3,4)" adds
@@ -21,7 +23,7 @@ A sweep of one's own is a file like this one: common.sweep says what a row is.
 
 from configs import common
 
-NAMES = ("ablation", "baselines", "granularity")
+NAMES = ("ablation", "baselines", "granularity", "ga_dms")
 TEXTS = ("fine", "medium", "coarse")
 LOSSES = ("InfoNCE", "+ L_gs", "+ L_ls", "+ L_m", "+ L_cid")
 SCORES = ("test/R1", "test/mAP", "test_coarse/R1")
@@ -29,9 +31,8 @@ SCORES = ("test/R1", "test/mAP", "test_coarse/R1")
 
 def get_config(arg=None):
   name = common.parse(arg, NAMES).name
-  return dict(ablation=_ablation, baselines=_baselines, granularity=_granularity)[
-    name
-  ]()
+  made = dict(ablation=_ablation, baselines=_baselines, granularity=_granularity)
+  return dict(made, ga_dms=_ga_dms)[name]()
 
 
 def _ablation():
@@ -56,3 +57,22 @@ def _granularity():
   ]
   scores = [f"test_{text}/R1" for text in (*TEXTS, "mixed")]
   return common.sweep("granularity", rows, scores)
+
+
+def _ga_dms():
+  """Masks by scores against none, on captions with more and more wrong words."""
+  base, rows = "configs/ga_dms.py:rendered", []
+  for noise in (0.0, 0.1, 0.3, 0.5):
+    for score in ("none", "gass"):
+      rows.append((f"{noise:.0%} wrong, {score}", noise, score))
+  rows += [(f"30% wrong, {score}", 0.3, score) for score in ("cosine", "random")]
+  made = [
+    (
+      name,
+      base,
+      (f"data.options.word_noise={noise}", f"objective.dual.score={score}"),
+    )
+    for name, noise, score in rows
+  ]
+  scores = ("test/R1", "test/mAP", "test_coarse/R1", "transfer/R1")
+  return common.sweep("ga_dms", made, scores)

@@ -28,6 +28,7 @@ LAYER = dict(
   feature_files=3.5,
   rankings=3,
   saliency_files=3,
+  word_files=3,
   eval_data=3,
   compare=6,
   run_weights=4,

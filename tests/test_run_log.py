@@ -58,6 +58,27 @@ def test_a_line_for_each_call_and_an_event_for_each_number(tmp_path):
   }
 
 
+def test_words_have_lines_of_their_own_and_leave_out_what_is_undefined(
+  tmp_path, capsys
+):
+  log = open_log(tmp_path)
+  log.words(10, {"auc_gass": 0.75, "auc_cosine": float("nan"), "wrong_tokens": 7})
+  log.words(20, {"auc_gass": float("nan")})
+  log.train(20, {"loss": 1.5, "lr": 0.25})
+  log.close()
+  first, second, _ = lines(tmp_path)
+  assert first == {"step": 10, "kind": "words", "auc_gass": 0.75, "wrong_tokens": 7}
+  assert second == {"step": 20, "kind": "words"}
+  found = [event for event in events(tmp_path) if event[0].startswith("words/")]
+  assert found == [("words/auc_gass", 10, 0.75), ("words/wrong_tokens", 10, 7.0)]
+  said = capsys.readouterr().out.splitlines()
+  assert said[0] == "step 10: AUC of wrong words gass 0.750"
+  assert said[1] == "step 20: AUC of wrong words undefined"
+  log = open_log(tmp_path, first_step=10)  # resumed: what came after is dropped
+  log.close()
+  assert [line["step"] for line in lines(tmp_path)] == [10]
+
+
 def test_lines_are_on_disk_before_the_log_is_closed(tmp_path):
   log = open_log(tmp_path)
   log.train(5, {"loss": 1.0, "lr": 0.1})
@@ -118,6 +139,7 @@ def test_processes_but_the_first_write_and_print_nothing(tmp_path, capsys):
   log = open_log(folder, active=False)
   log.train(10, {"loss": 1.0, "lr": 0.1})
   log.validation(10, {"R1": 1.0})
+  log.words(10, {"auc_gass": 1.0})
   log.say("a line")
   log.restart_clock()
   log.close()

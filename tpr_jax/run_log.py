@@ -1,7 +1,8 @@
 """What a run tells: a progress bar or plain lines, `metrics.jsonl`, TensorBoard.
 
 `metrics.jsonl` has one JSON object a line: {"step", "kind": "train" | "val", numbers};
-kind "legacy" also has the "entry" of config.evals that was scored.
+kind "legacy" also has the "entry" of config.evals that was scored; kind "words" says
+how well scores of words find the wrong ones (word_files.py).
 On resume, lines after the resumed step are dropped, so steps neither repeat nor gap.
 """
 
@@ -98,6 +99,20 @@ class RunLog:
   def legacy(self, step: int, entry: str, numbers: Mapping[str, float]) -> None:
     """Logs the scores of a test at `step`; nothing is selected by them."""
     self._record(step, "legacy", dict(numbers, entry=entry))
+
+  def words(self, step: int, numbers: Mapping[str, float]) -> None:
+    """Logs at `step` how well scores of words find wrong ones; auc_KIND is also said.
+
+    What is not finite is left out: an area without a wrong word is undefined.
+    """
+    known = {key: value for key, value in numbers.items() if math.isfinite(value)}
+    self._record(step, "words", known)
+    areas = "  ".join(
+      f"{key.removeprefix('auc_')} {value:.3f}"
+      for key, value in known.items()
+      if key.startswith("auc_")
+    )
+    self.say(f"step {step}: AUC of wrong words {areas or 'undefined'}")
 
   def say(self, text: str) -> None:
     """Prints a line without breaking the progress bar."""

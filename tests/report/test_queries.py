@@ -113,7 +113,7 @@ def test_frames_of_the_sheet_have_the_right_colour(finished):
 
 
 def test_lines_of_the_sheet_fit_and_lose_nothing():
-  font = sheet._font(13)
+  font = sheet.typeface(13)
   text = "A person in a black jacket " * 6 + "W" * 90 + " and trousers"
   lines = sheet.wrap(text, font, 200)
   assert all(font.getlength(line) <= 200 for line in lines) and "" not in lines

@@ -26,6 +26,8 @@ from collections.abc import Sequence
 import ftfy
 import numpy as np
 
+from tpr_jax.data import spans
+
 START, END = "<|startoftext|>", "<|endoftext|>"
 PAD, MASK = "<|pad|>", "<|mask|>"  # of tokenizer.json; CLIP's vocabulary has neither
 PEOPLE = pathlib.Path(__file__).with_name("people_bpe.json")
@@ -33,6 +35,7 @@ ROUTES = ("people", "instant", "clip:FOLDER_OR_HUB_ID", "merges:PATH", "json:FOL
 CLIP_MERGES = 48_894
 # Printable ASCII without an ampersand: ftfy and html.unescape leave it as it is.
 _PLAIN = re.compile(r"[\n\t -%'-~]*")
+_TYPED = re.compile(r"<\|(startoftext|endoftext)\|>")
 # The pieces BPE works on, after CLIP: a contraction, a word, a digit, or punctuation.
 PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
@@ -45,9 +48,13 @@ def clean(text: str) -> str:
   """CLIP's cleaning: ftfy, html entities twice, white space collapsed, lower case."""
   if not isinstance(text, str):
     raise TokenizerError(f"a caption must be a string, found {type(text).__name__}")
-  if not _PLAIN.fullmatch(text):
-    text = html.unescape(html.unescape(ftfy.fix_text(text)))
-  return re.sub(r"\s+", " ", text.strip()).strip().lower()
+  return re.sub(r"\s+", " ", _mended(text).strip()).strip().lower()
+
+
+def _mended(text: str) -> str:
+  if _PLAIN.fullmatch(text):
+    return text
+  return html.unescape(html.unescape(ftfy.fix_text(text)))
 
 
 def cut_report(counts: np.ndarray, length: int) -> str:
@@ -81,6 +88,29 @@ class Tokenizer(abc.ABC):
   @abc.abstractmethod
   def words(self, texts: Sequence[str]) -> list[list[int]]:
     """Ids of cleaned texts, without start and end, of any length."""
+
+  def offsets(self, text: str) -> list[tuple[int, int]]:
+    """[start, end) in a cleaned text of every id that `words` gives it.
+
+    Raises:
+      TokenizerError: this tokenizer cannot tell.
+    """
+    raise TokenizerError(
+      f"tokenizer {self.name!r} does not tell which characters a token stands for"
+    )
+
+  def spans(self, caption: str) -> np.ndarray:
+    """int32 [n, 2]: the characters [start, end) of a caption, as it was written, that
+    each of its tokens stands for; row i is id i + 1 of `encode`, before cutting.
+
+    White space is in no span. Tokens that are bytes of one character have its span.
+
+    Raises:
+      TokenizerError: this tokenizer cannot tell.
+    """
+    cleaned = clean(caption)
+    origin = spans.origins(caption, _mended(caption), cleaned)
+    return spans.of_tokens(caption, cleaned, origin, self.offsets(cleaned))
 
   def encode(self, texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
     """n captions -> (ids int32 [n, length], counts int32 [n]).
@@ -123,6 +153,9 @@ class _People(Tokenizer):
     batch = self._bpe.encode_batch_fast(list(texts), add_special_tokens=False)
     return [[token + 1 for token in row.ids] for row in batch]
 
+  def offsets(self, text):
+    return self._bpe.encode(text, add_special_tokens=False).offsets
+
 
 class _Json(Tokenizer):
   """A tokenizer.json of the `tokenizers` library, with our special tokens in it."""
@@ -154,6 +187,9 @@ class _Json(Tokenizer):
     batch = self._encoder.encode_batch_fast(list(texts), add_special_tokens=False)
     return [row.ids for row in batch]
 
+  def offsets(self, text):
+    return self._encoder.encode(text, add_special_tokens=False).offsets
+
 
 class _Instant(Tokenizer):
   """CLIP's vocabulary from the instant-clip-tokenizer package; needs no files."""
@@ -174,6 +210,16 @@ class _Instant(Tokenizer):
 
   def words(self, texts):
     return [self._encoder.encode(text) for text in texts]
+
+  def offsets(self, text):
+    # The package has no offsets: what its tokens spell is laid along the text.
+    found = spans.spelt(text, self.words([text])[0], self._encoder.decode)
+    if found is None:
+      raise TokenizerError(
+        f"the tokens of 'instant' do not spell {text[:60]!r}: which characters each"
+        " stands for is not known; 'clip:FOLDER' and 'merges:PATH' have the same ids"
+      )
+    return found
 
 
 class _Clip(Tokenizer):
@@ -200,10 +246,21 @@ class _Clip(Tokenizer):
 
   def words(self, texts):
     # CLIPTokenizer keeps a typed special token in one piece; apart, it is plain text.
-    apart = [re.sub(r"<\|(start|end)oftext\|>", r"<| \1oftext |>", t) for t in texts]
+    apart = [_TYPED.sub(r"<| \1 |>", text) for text in texts]
     if not apart:
       return []
     return self._encoder(apart, add_special_tokens=False, verbose=False)["input_ids"]
+
+  def offsets(self, text):
+    apart = _TYPED.sub(r"<| \1 |>", text)
+    if not apart:
+      return []
+    how = dict(add_special_tokens=False, verbose=False, return_offsets_mapping=True)
+    found = np.asarray(self._encoder(apart, **how)["offset_mapping"]).reshape(-1, 2)
+    # The spaces put in, in the order of the text: two for each typed token.
+    put = [at for match in _TYPED.finditer(text) for at in match.span(1)]
+    put = np.asarray(put, int) + np.arange(len(put))
+    return (found - np.searchsorted(put, found)).tolist()
 
 
 def build(spec: str) -> Tokenizer:

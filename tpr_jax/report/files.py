@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tpr_jax import saliency_files
+from tpr_jax import saliency_files, word_files
 from tpr_jax.report import tables
 
 
@@ -80,9 +80,10 @@ class RunFiles:
   Attributes:
     folder: the run folder.
     results, config, run: the JSON files; config and run are {} where missing.
-    train, val: lines of `metrics.jsonl`, by step.
+    train, val, words: lines of `metrics.jsonl`, by step.
     rankings: name of the evaluation -> Ranking, where its file exists.
     saliency: name of the evaluation -> Saliency, where its file exists.
+    word_scores: the last of them; None: there are none.
     missing: sentences on what is not there.
   """
 
@@ -92,8 +93,10 @@ class RunFiles:
   run: Mapping[str, Any]
   train: Sequence[Mapping[str, Any]]
   val: Sequence[Mapping[str, Any]]
+  words: Sequence[Mapping[str, Any]]
   rankings: Mapping[str, Ranking]
   saliency: Mapping[str, saliency_files.Saliency]
+  word_scores: word_files.WordScores | None
   missing: Sequence[str]
 
 
@@ -122,7 +125,7 @@ def read(folder: pathlib.Path) -> RunFiles:
     optional[name] = _json(folder / name) if (folder / name).is_file() else {}
     if not optional[name]:
       missing.append(f"{name} is not in the run folder: {what} is not known.")
-  train, val = _metrics(folder / "metrics.jsonl")
+  train, val, words = _metrics(folder / "metrics.jsonl")
   if not train:
     missing.append("metrics.jsonl has no training step: there are no loss curves.")
   if not val:
@@ -152,10 +155,27 @@ def read(folder: pathlib.Path) -> RunFiles:
     run=optional["run.json"],
     train=train,
     val=val,
+    words=words,
     rankings=rankings,
     saliency=saliency,
+    word_scores=_word_scores(folder, words),
     missing=missing,
   )
+
+
+def _word_scores(
+  folder: pathlib.Path, lines: Sequence[Mapping[str, Any]]
+) -> word_files.WordScores | None:
+  """The last file of a step that the log knows; without a log, the last one."""
+  logged = {line["step"] for line in lines}
+  # A run that went back to an earlier checkpoint has files of steps it did not reach.
+  steps = [s for s in word_files.steps(folder) if s in logged or not logged]
+  if not steps:
+    return None
+  try:
+    return word_files.read(word_files.path(folder, steps[-1]))
+  except word_files.WordFileError as error:
+    raise ReportError(str(error)) from error
 
 
 def _json(path: pathlib.Path) -> Mapping[str, Any]:
@@ -168,12 +188,14 @@ def _json(path: pathlib.Path) -> Mapping[str, Any]:
   return value
 
 
-def _metrics(path: pathlib.Path) -> tuple[list[dict], list[dict]]:
-  """(train, val) lines by step; a last line cut off by a kill is left out."""
+def _metrics(path: pathlib.Path) -> tuple[list[dict], list[dict], list[dict]]:
+  """(train, val, words) lines by step; a last line cut off by a kill is left out."""
   if not path.is_file():
-    return [], []
+    return [], [], []
   lines = path.read_text(encoding="utf-8").splitlines()
-  by_kind: dict[str, list[dict]] = {"train": [], "val": [], "legacy": []}
+  by_kind: dict[str, list[dict]] = {
+    kind: [] for kind in ("train", "val", "legacy", "words")
+  }
   for number, line in enumerate(lines, start=1):
     try:
       entry = json.loads(line)
@@ -183,10 +205,10 @@ def _metrics(path: pathlib.Path) -> tuple[list[dict], list[dict]]:
         continue
       raise ReportError(
         f"{path}, line {number}: expected an object with step and kind"
-        f' ("train", "val" or "legacy"), found {line[:60]!r}'
+        f" ({', '.join(by_kind)}), found {line[:60]!r}"
       ) from error
   by_step = lambda kind: sorted(by_kind[kind], key=lambda entry: entry["step"])
-  return by_step("train"), by_step("val")
+  return by_step("train"), by_step("val"), by_step("words")
 
 
 def ranking(path: pathlib.Path) -> Ranking:

@@ -14,7 +14,18 @@ from typing import Any
 
 from tpr_jax import rankings
 from tpr_jax.data.record import Dataset
-from tpr_jax.report import curves, files, heat, pages, queries, sheet, spread, tables
+from tpr_jax.report import (
+  curves,
+  files,
+  heat,
+  pages,
+  queries,
+  sheet,
+  spread,
+  tables,
+  word_sheet,
+  words,
+)
 from tpr_jax.report.files import ReportError
 
 __all__ = ["ReportError", "write"]
@@ -29,6 +40,7 @@ def write(
   seed: int = 0,
   shown: int = rankings.SHOWN,
   extremes: int = 4,
+  word_data: Dataset | None = None,
 ) -> pathlib.Path:
   """Writes `RUN/report.html` and `RUN/report/*.png`; older ones are replaced.
 
@@ -39,6 +51,8 @@ def write(
     seed: draws the queries that are shown, so that none is picked by hand.
     shown: number of queries drawn at random for each evaluation.
     extremes: number of best and of worst queries for each evaluation.
+    word_data: what the scores of words were taken from, for the pictures beside them,
+      where it is not among `datasets`.
 
   Returns:
     Path of the page.
@@ -54,8 +68,10 @@ def write(
   for old in out.glob("*.png"):
     old.unlink()
   sections, missing = _sections(run, datasets, seed, shown, extremes)
-  missing = [*run.missing, *missing]
+  told = _words(run, [*([word_data] if word_data else []), *datasets.values()], seed)
+  missing = [*run.missing, *missing, *told.get("missing", ())]
   _write_sheets(out, sections, seed)
+  _write_words(out, told)
   drawn = curves.draw(run)
   for curve in drawn:
     (out / f"{curve.name}.png").write_bytes(curve.light)
@@ -69,7 +85,7 @@ def write(
       (out / name).write_bytes(figure.light)
   path = folder / "report.html"
   found = _page(run, drawn, sections, missing, seed)
-  pages.write(path, "page.html", **found, spreads=spreads)
+  pages.write(path, "page.html", **found, spreads=spreads, words=told)
   return path
 
 
@@ -114,6 +130,40 @@ def _write_sheets(out: pathlib.Path, sections: list, seed: int) -> None:
     few = rankings.spread(sections[0]["random"], _SMALL)
     footer = _footer(len(few), sections[0]["total"], sections[0]["name"], seed)
     (out / "queries.png").write_bytes(sheet.encode(sheet.draw(few, footer)))
+
+
+def _words(run: files.RunFiles, datasets: list[Dataset], seed: int) -> dict[str, Any]:
+  """What the page says of words and their scores; {}: the run has none."""
+  curve, found = words.curve(run.words), run.word_scores
+  if curve is None and found is None:
+    return {}
+  told = dict(curve=curve, table=[], notes=[], drawn=None)
+  if found is None:
+    return told
+  drawn = words.gather(found, datasets, seed)
+  which = "captions with a wrong word" if drawn.noisy else "captions"
+  told["footer"] = (
+    f"{len(drawn.shown)} of {drawn.total:,} {which} ({found.data}, step"
+    f" {found.step:,}), drawn at random with seed {seed}. Every word has the mean score"
+    " of its tokens; every row is scaled to its own lowest and highest."
+  )
+  told |= dict(
+    table=words.table(found),
+    notes=words.notes(found),
+    level=f"{found.level:.0%}".replace("%", " %"),
+    drawn=drawn,
+    missing=drawn.missing,
+  )
+  return told
+
+
+def _write_words(out: pathlib.Path, told: Mapping[str, Any]) -> None:
+  """`word_auc.png` and `words.png`, of what there is."""
+  if told.get("curve") is not None:
+    (out / f"{told['curve'].name}.png").write_bytes(told["curve"].light)
+  if told.get("drawn") is not None and told["drawn"].shown:
+    page = word_sheet.draw(told["drawn"].shown, told["footer"])
+    (out / "words.png").write_bytes(sheet.encode(page))
 
 
 def _footer(shown: int, total: int, name: str, seed: int) -> str:

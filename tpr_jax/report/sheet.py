@@ -15,7 +15,7 @@ _TEXT, _THUMB, _FRAME, _GAP, _PAD = 372, (54, 134), 4, 8, 18
 _SIZE = 13
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def typeface(size: int) -> ImageFont.FreeTypeFont:
   # DejaVu comes with matplotlib, so that captions look alike on every machine.
   import matplotlib
 
@@ -65,7 +65,7 @@ def draw_rows(
     rows: for every query its rankings, each with the same text.
     labels: of the rankings, a letter or two; "": none.
   """
-  font, small = _font(_SIZE), _font(11)
+  font, small = typeface(_SIZE), typeface(11)
   places = max((len(query.hits) for row in rows for query in row), default=0)
   cell = _THUMB[0] + 2 * _FRAME + _GAP
   left = _PAD + _TEXT + 22 + (14 if any(labels) else 0)

@@ -22,6 +22,7 @@ from tpr_jax import (
   run_log,
   run_weights,
   two_stage,
+  word_files,
 )
 from tpr_jax.core import processes, sharding, storage
 from tpr_jax.core.times import duration
@@ -246,7 +247,12 @@ class Experiment:
       datasets = {name: self.eval_data(name) for name in self.config.evals}
     started = time.time()
     again = {f"{name}{rankings.RERANKED}": data for name, data in datasets.items()}
-    page = report.write(self.folder, {**datasets, **again})
+    scored = word_files.steps(self.folder)  # words of captions that were trained on
+    page = report.write(
+      self.folder,
+      {**datasets, **again},
+      word_data=self.training_data()[0] if scored else None,
+    )
     self.files.send()
     self.say(f"\nReport: {page} ({duration(time.time() - started)} to draw)")
 

@@ -88,7 +88,7 @@ def choose(
       image = load_picture(dataset, int(record[at]), pipe, pipe.size, None)
     except ImageError:  # training meets it too, counts it and lists it
       continue
-    if "caption_truth" in one.truth:
+    if word_truth.known(one):
       wrong, word = word_truth.wrong_tokens(tokenizer, one, caption, length)
     else:
       known, place = False, np.arange(length)

@@ -60,12 +60,13 @@ def words(
   """The words of a caption, split at white space, with their tokens.
 
   A word of which no token is kept is left out: of a caption that is cut, or characters
-  that the tokenizer's cleaning removes.
+  that the tokenizer's cleaning removes. None is wrong where the record does not know.
 
-  Raises: as `wrong_tokens`.
+  Raises:
+    TokenizerError: the tokenizer cannot tell which characters a token stands for.
   """
   spans = _kept(tokenizer, record, number, length)
-  wrong = _meets(spans, wrong_spans(record, number))
+  wrong = _meets(spans, wrong_spans(record, number) if known(record) else ())
   found = []
   for match in re.finditer(r"\S+", record.captions[number]):
     inside = np.flatnonzero(_meets(spans, [match.span()]))
@@ -73,6 +74,11 @@ def words(
       places = tuple((inside + 1).tolist())
       found.append(Word(match.group(), places, bool(wrong[inside].any())))
   return tuple(found)
+
+
+def known(record: Record) -> bool:
+  """Whether the record knows which of its words are wrong."""
+  return "caption_truth" in record.truth
 
 
 def word_scores(chosen: Sequence[Word], scores: np.ndarray) -> np.ndarray:

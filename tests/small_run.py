@@ -8,10 +8,10 @@ from tpr_jax import config as configs
 STEPS = 6
 
 
-def config():
-  """The embedded run of configs/cfam.py, made tiny."""
+def config(value="configs/cfam.py"):
+  """An embedded run, made tiny."""
   configs.expose_shipped()
-  c = configs.read(configs.resolve("configs/cfam.py"))
+  c = configs.read(configs.resolve(value))
   c.model.update({k: v for k, v in tiny.FIELDS.items() if k in c.model})
   c.model.image_size, c.model.patch, c.model.stride = (32, 16), (8, 8), (8, 8)
   c.text.length, c.text.buckets, c.text.short_first = 32, (16,), 2

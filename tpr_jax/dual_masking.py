@@ -150,11 +150,9 @@ class DualMasking:
     def similarity(deltas):
       heads = dual["gass_heads"] or None
       watch = Watch(deltas, ends, target=dual["grad_target"], heads=heads)
-      out = self.model.apply(
-        {"params": params}, text, False, watch, method="encode_text"
-      )
+      rows = self.model.apply({"params": params}, text, watch, method="watched_text")
       # Captions do not meet in the towers: one gradient of the sum is that of each.
-      return jnp.sum(out["text"] * image), watch.seen
+      return jnp.sum(rows * image), watch.seen
 
     deltas = jnp.zeros((dual["score_layers"], len(text), tower.width), jnp.float32)
     gradients, seen = jax.grad(similarity, has_aux=True)(deltas)

@@ -54,7 +54,8 @@ class TextTower(nn.Module):
   ) -> jax.Array:
     """int [B, L <= length] -> [B, L, joint_dim]; ids start, words, end, padding.
 
-    Watched, all that comes after the first watched block is float32 too."""
+    Watched, all that comes after the first watched block is float32, and the result
+    [B, 1, joint_dim], of the end token."""
     length = ids.shape[1]
     if length > self.length:
       raise ValueError(

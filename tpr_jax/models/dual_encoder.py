@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from tpr_jax.core import numerics
 from tpr_jax.core.types import Outputs
 from tpr_jax.models import clip_text, clip_vision
 from tpr_jax.models.clip_text import TextTower
@@ -49,17 +50,19 @@ class DualEncoder(nn.Module):
     rows, feature = clip_vision.class_feature(tokens)
     return dict(image=rows, image_feature=feature, image_tokens=tokens)
 
-  def encode_text(
-    self, text: jax.Array, train: bool = False, watch: Watch | None = None
-  ) -> Outputs:
+  def encode_text(self, text: jax.Array, train: bool = False) -> Outputs:
     """int [B, L] -> text [B, D], text_tokens [B, L, D], text_mask bool [B, L].
 
     Also `text_feature`, float32 [B, D]: `text` before it was made a unit row.
     """
-    tokens = self.text(text, train, watch)
+    tokens = self.text(text, train)
     rows, feature = clip_text.end_feature(tokens, text)
     mask = clip_text.real_tokens(text)
     return dict(text=rows, text_feature=feature, text_tokens=tokens, text_mask=mask)
+
+  def watched_text(self, text: jax.Array, watch: Watch) -> jax.Array:
+    """int [B, L] -> float32 [B, D]: `text` of `encode_text`, for the watch to see."""
+    return numerics.unit(self.text(text, False, watch)[:, 0])
 
   def parts(self, tokens: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     """[B, L, D], bool [B, L] or None -> float32 [B, K, W]; either modality's tokens."""

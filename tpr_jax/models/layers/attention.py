@@ -69,7 +69,8 @@ class SelfAttention(nn.Module):
     mask: jax.Array | None = None,
     watch: Watch | None = None,
   ) -> jax.Array:
-    """[B, L, D] -> [B, L, D]; mask as in `ops.attention.attend`."""
+    """[B, L, D] -> [B, L, D], or what the watch lets through of it; mask as in
+    `ops.attention.attend`."""
     width = x.shape[-1]
     _check_heads(width, self.heads)
     q, k, v = Heads(3, width, self.heads, self.dtype, name="qkv")(x)

@@ -45,7 +45,7 @@ class Block(nn.Module):
     kwargs = dict(out_std=self.out_std, dtype=self.dtype)
     y = LayerNorm(self.epsilon, self.dtype, name="ln_1")(x)
     y = SelfAttention(self.heads, name="attn", **kwargs)(y, mask, watch)
-    x = x + self._keep(y, train)
+    x = (x if watch is None else watch.kept(x)) + self._keep(y, train)
     y = LayerNorm(self.epsilon, self.dtype, name="ln_2")(x)
     y = Mlp(activation=self.activation, name="mlp", **kwargs)(y)
     x = x + self._keep(y, train)

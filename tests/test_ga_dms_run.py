@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from ml_collections import ConfigDict
 
 from tests import small_run, tiny
 from tpr_jax import training, word_files
@@ -105,11 +106,16 @@ def test_the_words_of_every_validation_are_kept_and_shown(straight):
   assert (straight / "report" / "words.png").stat().st_size > 10_000
 
 
-def test_the_same_step_refresh_needs_no_table(tmp_path, monkeypatch):
-  monkeypatch.setattr(Experiment, "evaluate", lambda self: None)
+def test_a_table_is_kept_only_where_it_is_read_and_a_run_may_have_no_test(
+  tmp_path, capsys
+):
   c = config("default").unlock()
   c.eval.word_scores.captions = 0
+  c.evals = ConfigDict()  # as pre-training without transfer_root has it
   training.run(Experiment(c.lock(), tmp_path / "run"))
+  assert "No test is named in config.evals" in capsys.readouterr().out
+  assert json.loads((tmp_path / "run" / "run.json").read_text())["finished"]
+  assert not (tmp_path / "run" / "results.json").exists()
   assert (
     "scores" not in state(tmp_path / "run") or state(tmp_path / "run")["scores"] is None
   )

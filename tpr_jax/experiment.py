@@ -144,6 +144,11 @@ class Experiment:
     with processes.together():
       saved = self._trained(run)
     step, selection = run_weights.selected(saved, self.config.train.select)
+    if not self.config.evals:  # pre-training, of which nothing is tested here
+      saved.close()
+      self.say(f"Step {step}: {selection}. No test is named in config.evals.")
+      self._finish(run, started)
+      return
     with configs.errors():
       self.reranking()  # before anything is encoded
       model = self.model(run["num_classes"])
@@ -161,16 +166,22 @@ class Experiment:
       found = self._evaluate_entry(name, datasets[name], model, params)
       found[name] |= legacy.get(name, {})
       results["evals"] |= found
-    run["seconds"]["evaluate"] = time.time() - started
-    run["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    with processes.together():
-      if self.active:
-        configs.write_json(self.folder / "results.json", results)
-      self.files.write(run)
-    processes.leave()
+    self._finish(run, started, results)
     self.say("\n" + tables.results_table(results))
     if self.active:
       self.report(datasets)
+
+  def _finish(
+    self, run: dict[str, Any], started: float, results: Mapping[str, Any] | None = None
+  ) -> None:
+    """Writes what was found; the processes of a run leave each other."""
+    run["seconds"]["evaluate"] = time.time() - started
+    run["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    with processes.together():
+      if self.active and results is not None:
+        configs.write_json(self.folder / "results.json", results)
+      self.files.write(run)
+    processes.leave()
 
   def _trained(self, run: Mapping[str, Any]) -> ckpt.Checkpoints:
     """The checkpoints that training left; `run`: what run.json says."""

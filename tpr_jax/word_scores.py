@@ -19,7 +19,7 @@ from tpr_jax.core.types import Params
 from tpr_jax.data import captions as captions_of
 from tpr_jax.data import word_truth
 from tpr_jax.data.examples import load_picture
-from tpr_jax.data.record import Dataset, ImageError
+from tpr_jax.data.record import Dataset, DatasetError, ImageError
 from tpr_jax.data.tokenizer import Tokenizer
 from tpr_jax.data.transforms import Pipe
 from tpr_jax.metrics import roc
@@ -96,7 +96,7 @@ def choose(
       wrong = np.zeros(length, bool)
     rows.append((record[at], number[at], image, text[0], wrong, word))
   if not rows:
-    raise captions_of.DatasetError(
+    raise DatasetError(
       f"{dataset.name}/{dataset.split}: no caption with words and a readable picture to"
       " score; set --config.eval.word_scores.captions=0"
     )

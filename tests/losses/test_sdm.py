@@ -80,3 +80,40 @@ def test_all_of_one_identity_is_finite(similarity):
   one = np.zeros(7, np.int32)
   value, grads = jax.value_and_grad(lambda s: sdm.sdm(s, one, 50.0).sum())(similarity)
   assert np.isfinite(value) and np.isfinite(grads).all()
+
+
+def rows(values, ids=None, **options):
+  """Losses of images against texts, as the page of GA-DMS gives its cosines."""
+  similarity = np.array(values, np.float32).T  # ours has the texts as rows
+  ids = np.arange(len(similarity)) if ids is None else np.array(ids)
+  return sdm.sdm(similarity, ids, 50.0, **options)
+
+
+def test_the_worked_examples_of_ga_dms():
+  """Its page's example D: both directions, means over the pairs."""
+  loss = rows([[0.50, 0.46], [0.44, 0.52]])
+  assert float(loss.mean()) == pytest.approx(1.71860, abs=2e-5)
+  assert float(rows(np.zeros((2, 2))).mean()) == pytest.approx(17.03439, abs=2e-4)
+  same = rows(np.zeros((2, 2)), ids=[3, 3])
+  assert float(same.mean()) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_soft_labels_divide_by_their_own_row():
+  """Its example E: identities (0, 0, 0, 1), images (0, 0, 1, 2), factor 0.3."""
+  target = np.array(
+    [
+      [0.43478, 0.43478, 0.13043, 0],
+      [0.43478, 0.43478, 0.13043, 0],
+      [0.1875, 0.1875, 0.625, 0],
+      [0, 0, 0, 1],
+    ]
+  )
+  similarity = np.random.default_rng(0).normal(0, 0.05, (4, 4)).astype(np.float32)
+  found = sdm.sdm(
+    similarity, np.array([0, 0, 0, 1]), 50.0, image_ids=np.array([0, 0, 1, 2])
+  )
+  expected = np.zeros(4)
+  for s in (np.float64(similarity), np.float64(similarity.T)):
+    p = np.exp(50 * s) / np.exp(50 * s).sum(axis=1, keepdims=True)
+    expected += (p * (np.log(p) - np.log(target + 1e-8))).sum(axis=1)
+  np.testing.assert_allclose(found, expected, rtol=1e-4)

@@ -115,15 +115,18 @@ def test_misfits_leave_no_run_behind(published, tmp_path):
 
 
 def test_a_run_starts_from_another_run(tmp_path):
-  """Its best checkpoint; a grid that is no square; settings and tokenizer with it."""
+  """Its best checkpoint; a grid that is no square; settings and tokenizer with it, and
+  the head of masked words, which both have."""
   first = small_run.config()
   with first.unlocked():
+    first.losses.mlm = 0.1
     first.model.activation, first.model.pixel_mean = "gelu", tuple(MEAN)
   _, params = written_run.write(tmp_path / "first", config=first)
   config = pointed(tmp_path / "first", image_size=(48, 24))
   with config.unlocked():
     config.text.tokenizer, config.text.length = "auto", 20
-    config.losses.update(sdm_local=0.0, matching=0.0, identity=0.0)  # fast to compile
+    # Fast to compile.
+    config.losses.update(sdm_local=0.0, matching=0.0, identity=0.0, mlm=0.1)
     config.data.image = config.data.eval_image = "resize(48,24)"
   made = Experiment(config, tmp_path / "second")
   assert made.fields["activation"] == "gelu" and made.tokenizer.name == "people"
@@ -143,6 +146,8 @@ def test_a_run_starts_from_another_run(tmp_path):
     assert tree.names(found[tower]) == tree.names(kept)
     for a, b in zip(jax.tree.leaves(found[tower]), jax.tree.leaves(kept), strict=True):
       np.testing.assert_array_equal(a, b)
+  assert tree.names(found["mlm"]) == tree.names(expected["mlm"])
+  jax.tree.map(np.testing.assert_array_equal, found["mlm"], expected["mlm"])
   record = json.loads((tmp_path / "second" / "run.json").read_text())["weights"]
   assert record["detail"].startswith("step 3: best validation R1")
   assert record["resized"] == [

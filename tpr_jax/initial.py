@@ -79,7 +79,8 @@ class Initial:
   ) -> Any:
     """Parameters with the towers of the weights in their place, each leaf placed.
 
-    IRRA's heads come along where the model has them (convert/irra_heads.py).
+    IRRA's heads, and a run's own head of masked words, come along where the model has
+    them (convert/irra_heads.py).
 
     Args:
       params: fresh parameters; other heads among them stay.
@@ -100,9 +101,9 @@ class Initial:
       allow=self._allow,
     )
     heads, anew = {}, []
-    if source.layout == "irra":
+    if source.layout in ("irra", "tpr_jax"):
       heads, anew = irra_heads.heads(source, tree.shapes(params))
-    used = {irra_heads.file_name(name) for name in heads}
+    used = {irra_heads.file_name(name, source.layout) for name in heads}
     self._recorded = dict(
       place=self.place,
       detail=source.detail,

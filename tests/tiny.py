@@ -58,6 +58,7 @@ def batch(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
     text=text,
     ids=rng.integers(0, CLASSES, size=rows).astype(np.int32),
     image_id=np.arange(rows, dtype=np.int32) // 2,
+    example=np.arange(rows, dtype=np.int32),
     replaced=np.full(rows, -1, np.int32),
   )
 

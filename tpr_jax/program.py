@@ -126,7 +126,7 @@ def batch_shapes(config: ConfigDict, mesh: Mesh) -> list[dict[str, Any]]:
 
   lengths = samplers.bucket_lengths(tuple(config.text.buckets), config.text.length)
   image = of(*config.model.image_size, 3, dtype=jnp.uint8)
-  rows = {name: of() for name in ("ids", "image_id", "replaced")}
+  rows = {name: of() for name in ("ids", "image_id", "example", "replaced")}
   return [dict(rows, image=image, text=of(n)) for n in lengths]
 
 

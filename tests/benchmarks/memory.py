@@ -14,16 +14,13 @@ and frees nothing for it.
 """
 
 import argparse
-import functools
 import pathlib
 import time
 
 import jax
-import jax.numpy as jnp
 
 from configs import cfam
-from tpr_jax import experiment, training
-from tpr_jax.core import sharding
+from tpr_jax import experiment, program, training
 from tpr_jax.data.record import Dataset, Record
 
 IDENTITIES = 11_003  # of CUHK-PEDES' training split
@@ -74,16 +71,7 @@ def analysis(batch: int, micro_batches: int, remat: bool, dtype: str):
   config.data.batch, config.train.micro_batches = batch, micro_batches
   config.model.remat, config.model.dtype = remat, dtype
   parts = training.Training(WithoutPictures(config.lock(), pathlib.Path("unused")))
-  of = functools.partial(
-    jax.ShapeDtypeStruct, sharding=sharding.batch_sharding(parts.experiment.mesh)
-  )
-  rows = of((batch,), jnp.int32)
-  shapes = dict(
-    image=of((batch, *config.model.image_size, 3), jnp.uint8),
-    text=of((batch, config.text.length), jnp.int32),
-    ids=rows,
-    image_id=rows,
-  )
+  shapes = program.batch_shapes(parts.config, parts.experiment.mesh)[0]
   lowered = parts.train_step.lower(parts.plan.shapes, shapes, jax.random.key(0))
   return lowered.compile().memory_analysis()
 

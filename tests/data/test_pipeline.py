@@ -1,6 +1,7 @@
 """Batches depend on (seed, step, row) alone, and survive broken files and restarts."""
 
 import collections
+import dataclasses
 import json
 import pickle
 import threading
@@ -14,6 +15,8 @@ from PIL import Image
 
 from tests.data.noise import Pictures, dataset
 from tpr_jax.data import examples, pipeline, tokenizer, transforms
+from tpr_jax.data.captions import usable
+from tpr_jax.data.damage import Damage
 from tpr_jax.data.record import DatasetError
 
 PIPE = "resize(24,12)|flip(0.5)|pad_crop(3)|erase(0.5)"
@@ -58,6 +61,7 @@ def test_batches_hold_what_the_records_say(people):
       "text": ("int32", (8, 24)),
       "ids": ("int32", (8,)),
       "image_id": ("int32", (8,)),
+      "example": ("int32", (8,)),
       "replaced": ("int32", (8,)),
     }
     for image, text, label, at in zip(
@@ -160,6 +164,30 @@ def test_identity_sampler_batches(people):
 
 
 # ---- captions
+
+
+@pytest.mark.parametrize(
+  "kwargs",
+  [dict(), dict(sampler="identity", instances=2), dict(buckets=(17,))],
+  ids=["random", "identity", "buckets"],
+)
+def test_example_names_the_caption_that_a_row_shows(people, kwargs):
+  data = dataset(broken=(4, 11))
+  said = (" ", *data.records[2].captions)
+  empty = dataclasses.replace(data.records[2], captions=said)
+  records = (*data.records[:2], empty, *data.records[3:])
+  data = dataclasses.replace(data, records=records)
+  given = usable(data, people, 24, Damage("noise/train", len(records)))
+  assert len(given.record) == 30 < sum(len(r.captions) for r in records)
+  met, stood = set(), 0
+  for batch in take(iterate(people, data, **kwargs), 40):
+    at, wide = batch["example"], batch["text"].shape[1]
+    assert np.array_equal(given.record[at], batch["image_id"])
+    assert np.array_equal(given.tokens[at, :wide], batch["text"])
+    stood += int((batch["replaced"] >= 0).sum())
+    met |= set(at.tolist())
+  there = np.flatnonzero(~np.isin(given.record, (4, 11)))
+  assert met <= set(there.tolist()) and len(met) > 20 and stood
 
 
 def test_captions_that_an_op_changes_are_encoded_anew(people):

@@ -6,6 +6,9 @@ Batch (numpy from the pipeline, one process's rows; global `jax.Array` in the st
   text      int32 [B, L] token ids: start, words, end, then padding (id 0)
   ids       int32 [B] training label of the identity, 0..N-1
   image_id  int32 [B] index of the record in the dataset
+  example   int32 [B] which caption it is: its index among those of the dataset that can
+            be trained on, 0..N-1, whatever the order (data/captions.py); of the
+            stand-in where the row shows one
   replaced  int32 [B] -1, or the index of a record whose picture could not be read
             and that this example stands in for
 

@@ -116,6 +116,7 @@ class Examples:
       "text": self._cut(text, position),
       "ids": self._labels[at],
       "image_id": np.int32(at),
+      "example": np.int32(index),
       "replaced": np.int32(problems[0][0] if problems else -1),
       PROBLEMS: problems,
     }

@@ -151,7 +151,14 @@ def loader_options(name: str) -> ConfigDict:
       captions=placeholder(str),
       default_split="test",
     ),
+    "lines": dict(
+      annotations=placeholder(str),
+      images="",
+      captions=placeholder(str),
+      default_split="train",
+    ),
     "archive": dict(name=placeholder(str), captions="captions"),
+    "shards": dict(name=placeholder(str)),
     "rendered": dict(
       seed=0,
       size="quick",

@@ -18,7 +18,9 @@ NAMES = (
   "rstpreid",
   "ufine6926",
   "folder",
+  "lines",
   "archive",
+  "shards",
 )
 OPTIONS = dict(variant="", overfit=False, texts="", cross="")
 TEXTS = ("fine", "medium", "coarse")
@@ -118,6 +120,8 @@ def adapt(c: ConfigDict, arg: SimpleNamespace) -> ConfigDict:
     c.data.options = common.loader_options(arg.name)
     if arg.name not in ("cuhk_pedes", "rstpreid"):  # the others have no val split
       c.data.val, c.data.val_share = "", 0.05
+    if arg.name == "shards":  # of a stream no identities can be set aside
+      c.data.val_share = 0.0
   if arg.tiny or arg.name == "rendered":
     _from_scratch(c)
   if arg.name == "rendered":

@@ -12,7 +12,7 @@ from tpr_jax.data import tokenizer as tokenizers
 from tpr_jax.data import transforms
 from tpr_jax.data.captions import index as caption_index
 from tpr_jax.data.damage import Damage
-from tpr_jax.data.examples import PROBLEMS, load_picture
+from tpr_jax.data.examples import PROBLEMS, load_picture, problem
 from tpr_jax.data.record import Dataset, ImageError
 from tpr_jax.data.share import share_rows
 
@@ -40,7 +40,7 @@ class EvalBatches(grain.DatasetIterator):
     super().__init__()
     read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     data = grain.MapDataset.range(count).map(make).to_iter_dataset(read)
-    self._dataset, self._count, self._inner = dataset, count, iter(data)
+    self._count, self._inner = count, iter(data)
     self.damage = Damage(f"{dataset.name}/{dataset.split}", len(dataset.records))
 
   def __len__(self) -> int:
@@ -49,8 +49,8 @@ class EvalBatches(grain.DatasetIterator):
   def __next__(self) -> dict[str, np.ndarray]:
     self._assert_not_closed()
     batch = dict(next(self._inner))
-    for index, kind, reason in batch.pop(PROBLEMS):
-      new = self.damage.add(self._dataset.records[index].image, kind, reason)
+    for _, name, kind, reason in batch.pop(PROBLEMS):
+      new = self.damage.add(name, kind, reason)
       if new and len(self.damage) <= _WARNED:
         logging.getLogger(__name__).warning("broken picture left out: %s", reason)
     return batch
@@ -100,7 +100,7 @@ def image_batches(
       try:
         image = load_picture(dataset, index, pipe, pipe.size, None)
       except ImageError as error:
-        problems.append((index, error.kind, str(error)))
+        problems.append(problem(dataset, index, error))
         continue
       if images is None:
         images = np.zeros((rows, *image.shape), image.dtype)

@@ -25,17 +25,17 @@ from absl import flags
 from tpr_jax.data import sampler as samplers
 from tpr_jax.data import tokenizer as tokenizers
 from tpr_jax.data import transforms
-from tpr_jax.data.captions import Captions, usable
-from tpr_jax.data.damage import Damage
+from tpr_jax.data.captions import Captions, StreamedCaptions, usable
+from tpr_jax.data.damage import CAPTION, Damage
 from tpr_jax.data.examples import (
   PROBLEMS,
   Examples,
   PictureCache,
   collate,
   longest_counts,
-  training_labels,
+  problem,
 )
-from tpr_jax.data.record import Dataset, DatasetError, ImageError, Record
+from tpr_jax.data.record import Dataset, DatasetError, ImageError
 from tpr_jax.data.share import Share, share_rows
 
 _ENDLESS = 2**40  # steps; Grain wants a length
@@ -106,8 +106,8 @@ class TrainIterator(grain.DatasetIterator):
       raise StopIteration
     self.start_prefetch()
     batch = dict(next(self._inner))
-    for index, kind, reason in batch.pop(PROBLEMS):
-      if self.damage.add(self._dataset.records[index].image, kind, reason):
+    for _, name, kind, reason in batch.pop(PROBLEMS):
+      if self.damage.add(name, kind, reason):
         self._warn(reason)
     self.damage.replaced += int((batch["replaced"] >= 0).sum())
     self._step += 1
@@ -117,7 +117,7 @@ class TrainIterator(grain.DatasetIterator):
     self._warned += 1
     if self._warned <= _WARNED:
       more = "" if self._warned < _WARNED else " (further ones are not logged)"
-      logging.getLogger(__name__).warning("broken picture replaced: %s%s", reason, more)
+      logging.getLogger(__name__).warning("broken example replaced: %s%s", reason, more)
 
   def restore_damage(self, plain: Mapping[str, Any] | None) -> None:
     """Takes up what was known when the state was saved: all processes' finds together.
@@ -136,8 +136,10 @@ class TrainIterator(grain.DatasetIterator):
     """
     damage = Damage.from_json(self._at_start)
     if plain is not None:
-      known = Damage.from_json(plain)
-      damage = damage.merge(dataclasses.replace(known, found={}))
+      known, kept = Damage.from_json(plain), {}
+      if self._dataset.stream is not None:  # captions come to light as they are read
+        kept = {CAPTION: known.found.get(CAPTION, {})}
+      damage = damage.merge(dataclasses.replace(known, found=kept))
       self._look_again(known.unreadable(), damage)
     if self._read.first:
       damage.replaced = 0
@@ -145,18 +147,18 @@ class TrainIterator(grain.DatasetIterator):
 
   def _look_again(self, names: Mapping[str, str], damage: Damage) -> None:
     """Adds those of the pictures that still cannot be read to `damage`."""
-    records = [record for record in self._dataset.records if record.image in names]
+    dataset = self._dataset
 
-    def look(record: Record) -> tuple[str, str, str] | None:
+    def look(at: int) -> tuple[int, str, str, str] | None:
       try:
-        self._dataset.load_image(record, None)
+        dataset.load_image(dataset.records[at], None)
       except ImageError as error:
-        return record.image, error.kind, str(error)
+        return problem(dataset, at, error)
       return None
 
     with concurrent.futures.ThreadPoolExecutor(max(1, self._read.threads)) as pool:
-      for found in filter(None, pool.map(look, records)):
-        damage.add(*found)
+      for found in filter(None, pool.map(look, dataset.find(names))):
+        damage.add(*found[1:])
 
   def get_state(self) -> dict:
     """The next step, and what the steps mean: a plain dict of numbers and strings."""
@@ -257,15 +259,12 @@ def train_iterator(
   numbers = dict(seed=seed, threads=threads, workers=workers, cache_mb=cache_mb)
   _check_numbers({**numbers, "text.short_first": short_first})
   _check_buckets(buckets, length, short_first, sampler)
+  _check_stream(dataset, buckets)
   captions, damage = _captions(dataset, tokenizer, length)
-  ids = training_labels(dataset)[captions.record]
-  given = dict(instances=instances, images=captions.record)
-  order, meaning = samplers.order(sampler, ids, seed, batch, **given), {}
-  if sampler == "identity":
-    meaning = dict(instances=instances)
+  order, meaning = _order(dataset, captions, sampler, seed, batch, instances)
   if buckets:
-    longest = longest_counts(dataset, tokenizer, pipe, captions)
     lengths = samplers.bucket_lengths(buckets, length)
+    longest = longest_counts(dataset, tokenizer, pipe, captions)
     order = samplers.BucketOrder(seed, longest, lengths, batch, short_first)
     sizes = np.transpose([order.lengths, order.sizes]).tolist()
     meaning = dict(buckets=sizes, short_first=short_first)
@@ -274,7 +273,7 @@ def train_iterator(
   read = _Reader(examples, batch, rows, first, steps, threads, prefetch, workers)
   count = len(examples)
   identity = dict(seed=seed, batch=batch, sampler=sampler, examples=count, **meaning)
-  report = _report(captions, length, damage)
+  report = _report(captions, damage)
   return TrainIterator(dataset, read, count, steps, report, damage, identity)
 
 
@@ -298,15 +297,40 @@ def _captions(dataset, tokenizer, length):
   return captions, damage
 
 
-def _report(captions: Captions, length: int, damage: Damage) -> str:
+def _order(dataset, captions, sampler, seed, batch, instances):
+  """(the Order, what beside its kind says which one it is: for the state)."""
+  stream = dataset.stream
+  order = samplers.order(
+    sampler,
+    captions.labels,
+    seed,
+    batch,
+    instances=instances,
+    images=captions.record,
+    stored=stream is None,
+  )
+  meaning = dict(instances=instances) if sampler == "identity" else {}
+  return order, meaning if stream is None else dict(meaning, shards=stream.digest)
+
+
+def _report(captions: Captions | StreamedCaptions, damage: Damage) -> str:
   """How many captions are cut, and how many are left out, as a line."""
-  report = tokenizers.cut_report(captions.counts, length)
+  report = captions.report()
   if captions.left_out:
     report += (
       f"; {captions.left_out:,} more are empty or no text and are left out "
-      f"({len(damage):,} pictures)"
+      f"({len(damage.found.get(CAPTION, ())):,} pictures)"
     )
   return report
+
+
+def _check_stream(dataset: Dataset, buckets: Sequence[int]) -> None:
+  """Raises ValueError for what would need all captions before the first batch."""
+  if dataset.stream is not None and buckets:
+    raise ValueError(
+      f"text.buckets is {tuple(buckets)}, but {dataset.name} is read as it is trained "
+      "on, so that how long its captions are is not known before: use text.buckets=()"
+    )
 
 
 def _check_buckets(buckets, length, short_first, sampler) -> None:

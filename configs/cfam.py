@@ -4,7 +4,7 @@ r"""CFAM (UFineBench, CVPR 2024): global and part-wise SDM, matching, identity.
     the embedded run: small towers on rendered people, minutes on two CPU cores
   python -m tpr_jax.main --config=configs/cfam.py:ufine6926 --config.data.root=DIR
     the paper's recipe; also :cuhk_pedes, :icfg_pedes, :rstpreid,
-    and :folder (pictures and captions of one's own), :archive (ArrayRecord)
+    and :folder (pictures and captions of one's own), :archive and :shards (ArrayRecord)
   options after the name: variant=L/14 | B/16 | B/32 | tiny, overfit=True,
     ablation=0 .. 4, texts=fine | medium | coarse (rendered: trained on these alone),
     cross=DIR (also tested on what --mode=build_cross wrote)

@@ -4,7 +4,7 @@ r"""CLIP fine-tuned with InfoNCE alone: the baseline of IRRA's and CFAM's tables
     the embedded run: small towers on rendered people
   python -m tpr_jax.main --config=configs/clip.py:cuhk_pedes --config.data.root=DIR \
     --config.model.init_from=openai/clip-vit-base-patch16
-    on real data; also :icfg_pedes, :rstpreid, :ufine6926, :folder, :archive
+    on real data; also :icfg_pedes, :rstpreid, :ufine6926, :folder, :archive, :shards
   options after the name: variant=L/14 | B/16 | B/32 | tiny, overfit=True,
     texts=fine | medium | coarse (rendered: trained on these alone),
     cross=DIR (also tested on what --mode=build_cross wrote)

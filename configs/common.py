@@ -151,6 +151,12 @@ def loader_options(name: str) -> ConfigDict:
       captions=placeholder(str),
       default_split="test",
     ),
+    "lines": dict(
+      annotations=placeholder(str),
+      images="",
+      captions=placeholder(str),
+      default_split="train",
+    ),
     "archive": dict(name=placeholder(str), captions="captions"),
     "webperson": dict(annotations=placeholder(str), images="images"),
     "luperson_mllm": dict(
@@ -163,6 +169,7 @@ def loader_options(name: str) -> ConfigDict:
     "luperson_t": dict(
       annotations=placeholder(str), images="images", drop_last=100_000
     ),
+    "shards": dict(name=placeholder(str)),
     "rendered": dict(
       seed=0,
       size="quick",

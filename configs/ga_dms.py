@@ -61,7 +61,10 @@ PRETRAINING = (
   "luperson_t",
   "shards",
 )
-FINE_TUNING = ("rendered_target", *recipe.NAMES[1:])
+FINE_TUNING = (
+  "rendered_target",
+  *(name for name in recipe.NAMES[1:] if name not in PRETRAINING),
+)
 NAMES = ("rendered", *PRETRAINING, *FINE_TUNING)
 BENCHMARKS = ("cuhk_pedes", "icfg_pedes", "rstpreid")
 NOISE = 0.3  # of the attribute phrases of the embedded run

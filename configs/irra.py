@@ -4,7 +4,8 @@ r"""IRRA (Jiang & Ye, CVPR 2023, arXiv:2303.12501): SDM, identity, masked words.
     the embedded run: small towers on rendered people
   python -m tpr_jax.main --config=configs/irra.py:cuhk_pedes --config.data.root=DIR \
     --config.model.init_from=openai/clip-vit-base-patch16
-    the released recipe; also :icfg_pedes, :rstpreid, :ufine6926, :folder, :archive
+    the released recipe; also :icfg_pedes, :rstpreid, :ufine6926, :folder, :archive,
+    :shards
   options after the name: variant=L/14 | B/16 | B/32 | tiny, overfit=True,
     texts=fine | medium | coarse (rendered: trained on these alone),
     cross=DIR (also tested on what --mode=build_cross wrote)

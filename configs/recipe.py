@@ -19,7 +19,9 @@ NAMES = (
   "rstpreid",
   "ufine6926",
   "folder",
+  "lines",
   "archive",
+  "shards",
 )
 OPTIONS = dict(variant="", overfit=False, texts="", cross="")
 TEXTS = ("fine", "medium", "coarse")
@@ -125,6 +127,8 @@ def adapt(c: ConfigDict, arg: SimpleNamespace) -> ConfigDict:
   c.data.options = common.loader_options(arg.name)
   if not arg.rendered and arg.name not in ("cuhk_pedes", "rstpreid"):
     c.data.val, c.data.val_share = "", 0.05  # these have no val split
+  if arg.name == "shards":  # of a stream no identities can be set aside
+    c.data.val_share = 0.0
   if arg.tiny or arg.rendered:
     _from_scratch(c)
   if arg.rendered:

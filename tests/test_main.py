@@ -1,6 +1,7 @@
 """The command line, as typed: from another folder, in a process of its own."""
 
 import json
+import shutil
 import signal
 import sys
 
@@ -63,8 +64,13 @@ def test_mistakes_on_the_command_line_are_one_line(tmp_path, arguments, parts):
     (["--mode=eval"], ["--mode=eval needs --config", "--run=DIR alone"]),
     (["--mode=eval", "--run=none"], ["none/config.json", "a run's folder"]),
     ([CFAM, "--mode=write"], ["--mode=write needs --out=DIR"]),
+    ([CFAM, "--resize=8x8"], ["--resize is for --mode=shards", "--config.data.image"]),
+    (
+      [CFAM, "--mode=shards", "--out=a", "--resize=8"],
+      ["--resize=8: expected HEIGHTxWIDTH, as 384x128"],
+    ),
   ],
-  ids=["nothing", "eval", "no run", "no out"],
+  ids=["nothing", "eval", "no run", "no out", "other mode", "no size"],
 )
 def test_what_is_lacking_is_named(tmp_path, arguments, parts):
   assert_one_plain_error(run(tmp_path, *arguments), 1, *parts)
@@ -150,6 +156,27 @@ def test_what_is_archived_can_be_read_back(tmp_path):
   found = build.all_splits("archive", tmp_path / "data")
   assert [len(split.records) for split in found] == [10, 10, 10]
   assert found[0].load_image(found[0].records[0], None).shape == (96, 40, 3)
+
+
+def test_what_is_sharded_can_be_read_back_and_goes_on(tmp_path):
+  write = [CFAM, *FEW, "--mode=shards", "--out=data", "--shard_mb=0.01"]
+  sized = [*write, "--resize=96x40"]
+  done = run(tmp_path, *sized)
+  assert done.returncode == 0, done.stderr
+  assert "rendered/val: 10 images, 10 captions, 10 identities; " in done.stdout
+  assert "--config=configs/cfam.py:shards,variant=tiny" in done.stdout
+  found = build.all_splits("shards", tmp_path / "data")
+  assert [len(split.records) for split in found] == [10, 10, 10]
+  assert found[0].load_image(found[0].records[0], None).shape == (96, 40, 3)
+  assert_one_plain_error(run(tmp_path, *sized), 1, "are there already")
+  parts = ["--mode=shards", "--config.data.root=data", "--out=b", "--quality=9"]
+  idle = run(tmp_path, f"{CFAM}:shards,variant=tiny", *parts)
+  assert_one_plain_error(idle, 1, "--quality=9 does nothing here")
+  shutil.rmtree(tmp_path / "data/rendered/test")
+  again = run(tmp_path, *sized)
+  assert again.returncode == 0 and "rendered/train: there already" in again.stdout
+  other = run(tmp_path, *write, "--resize=48x20")
+  assert_one_plain_error(other, 1, "is there already, with", "'resize': (96, 40)")
 
 
 # ---- how errors end, and names

@@ -20,6 +20,7 @@ MODES = (
   "check",
   "write",
   "archive",
+  "shards",
   "inspect",
   "export",
   "sweep",
@@ -42,8 +43,8 @@ RUN = flags.DEFINE_string(
 OUT = flags.DEFINE_string(
   "out",
   None,
-  "Folder to write to (modes write, archive, export, build_cross, matrix, compare,"
-  " plan; eval with --model or --features).",
+  "Folder to write to (modes write, archive, shards, export, build_cross, matrix,"
+  " compare, plan; eval with --model or --features).",
 )
 MODEL = flags.DEFINE_string(
   "model",
@@ -113,6 +114,14 @@ _ONLY_PLAN = (
   "overlap",
   "effort",
 )
+RESIZE = flags.DEFINE_string(
+  "resize", None, "shards: HEIGHTxWIDTH of all pictures, as 384x128. Default: as is."
+)
+QUALITY = flags.DEFINE_integer(
+  "quality", None, "shards: of the JPEGs that are made, 1 to 95. Default: 95."
+)
+SHARD_MB = flags.DEFINE_float("shard_mb", 1000.0, "shards: size of a shard.")
+_ONLY_SHARDS = ("resize", "quality", "shard_mb")
 DISTRIBUTED = flags.DEFINE_bool(
   "distributed",
   False,
@@ -304,6 +313,11 @@ def check_flags() -> None:
       raise configs.ConfigError(
         f"--{name} is for --mode=plan"
         + (f"; a run's own field is --config.{field}" if field else "")
+      )
+  for name in _ONLY_SHARDS:
+    if given(name) and mode != "shards":
+      raise configs.ConfigError(
+        f"--{name} is for --mode=shards; training has --config.data.image"
       )
   if mode == "eval" and given("out") and not features and not model:
     raise configs.ConfigError(

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from tpr_jax.core import processes, sharding
 from tpr_jax.core.types import Outputs, Params
 from tpr_jax.data import captions as captions_of
-from tpr_jax.data import pipeline
+from tpr_jax.data import eval_batches
 from tpr_jax.data.damage import Damage
 from tpr_jax.data.record import Dataset
 from tpr_jax.data.tokenizer import Tokenizer
@@ -160,9 +160,9 @@ class Encoder:
     self._check_batch(batch)
     index, count = self._share
     share = dict(batch=batch, process_index=index, process_count=count)
-    pictures = pipeline.image_batches(dataset, pipe=pipe, threads=threads, **share)
+    pictures = eval_batches.image_batches(dataset, pipe=pipe, threads=threads, **share)
     image = self._side(self._image, params, pictures, "image", batch, stage)
-    captions = pipeline.text_batches(dataset, tokenizer, length=length, **share)
+    captions = eval_batches.text_batches(dataset, tokenizer, length=length, **share)
     wordless: list[int] = []
 
     def note(tokens: np.ndarray, number: np.ndarray) -> None:

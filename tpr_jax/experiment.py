@@ -28,7 +28,7 @@ from tpr_jax.core import processes, sharding, storage
 from tpr_jax.core.times import duration
 from tpr_jax.core.types import Params
 from tpr_jax.data import build as data_build
-from tpr_jax.data import pipeline, tokenizer, transforms
+from tpr_jax.data import eval_batches, tokenizer, transforms
 from tpr_jax.data.record import Dataset
 from tpr_jax.initial import Initial
 from tpr_jax.report import report, tables
@@ -198,7 +198,8 @@ class Experiment:
       second = self.reranking()
     length = config.text.length
     if self.active:  # the others need not tokenise everything for it
-      self.say(f"  {name}: {pipeline.caption_report(dataset, self.tokenizer, length)}")
+      report = eval_batches.caption_report(dataset, self.tokenizer, length)
+      self.say(f"  {name}: {report}")
     if second:
       size = tuple(config.model.image_size)
       self.say(f"    {two_stage.memory(second, model, params, dataset, size, length)}")

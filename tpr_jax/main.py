@@ -14,6 +14,9 @@ Modes (`--mode`):
   check    examines a dataset: missing, broken and doubtful files, counts, statistics
   write    writes the config's dataset to `--out` as JPEG + JSON (UFine6926 layout)
   archive  writes it to `--out` as ArrayRecord, read back by `:archive` configs
+  shards   writes it to `--out` as shards, which `:shards` configs read while they
+           train: for sets that no memory holds; `--resize=384x128` spares most of their
+           decoding; the same command again goes on
   sweep    trains a list of runs with several seeds (configs/sweeps.py) and writes the
            table of means and deviations; the same command again resumes
   matrix   scores any models on any test sets (configs/matrix.py) and writes the table
@@ -151,6 +154,9 @@ def _data_mode(mode: str) -> int:
     return data_modes.check(config, out)
   if out is None:
     raise configs.ConfigError(f"--mode={mode} needs --out=DIR, the folder to write to")
+  if mode == "shards":
+    made = (cli.RESIZE.value, cli.QUALITY.value, cli.SHARD_MB.value)
+    return data_modes.shards(config, out, *made)
   return {"write": data_modes.write, "archive": data_modes.archive}[mode](config, out)
 
 
@@ -236,7 +242,7 @@ def _dispatch() -> int:
     return _export()
   if mode == "inspect":
     return _inspect()
-  if mode in ("check", "write", "archive"):
+  if mode in ("check", "write", "archive", "shards"):
     return _data_mode(mode)
   if mode == "sweep":
     return _sweep()

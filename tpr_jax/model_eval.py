@@ -28,7 +28,7 @@ from tpr_jax import (
 from tpr_jax.convert.source import ConvertError
 from tpr_jax.core import sharding, tree
 from tpr_jax.core.times import duration
-from tpr_jax.data import pipeline, transforms
+from tpr_jax.data import eval_batches, transforms
 from tpr_jax.data.record import Dataset
 from tpr_jax.pretrained import Pretrained
 from tpr_jax.report import report, tables
@@ -107,7 +107,7 @@ class Model:
   def caption_report(self, dataset: Dataset) -> str:
     """How many captions are cut, as a line."""
     found = self.found
-    return pipeline.caption_report(dataset, found.tokenizer, found.text_length)
+    return eval_batches.caption_report(dataset, found.tokenizer, found.text_length)
 
   def encode(self, dataset: Dataset) -> encoding.Features:
     """float32 is full float32 on any device, as in `Pretrained`.

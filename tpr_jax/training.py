@@ -54,10 +54,9 @@ class Training:
     with processes.together():
       train_set, self.val_set = experiment.training_data()
     for dataset in filter(None, (train_set, self.val_set)):
-      captions = sum(len(record.captions) for record in dataset.records)
       experiment.say(
         f"{dataset.name}/{dataset.split}: {len(dataset.records):,} images,"
-        f" {captions:,} captions, {len(dataset.identities):,} identities"
+        f" {dataset.caption_count:,} captions, {len(dataset.identities):,} identities"
       )
     self.classes = len(train_set.identities)
     self.batches = self._batches(train_set)

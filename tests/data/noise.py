@@ -1,8 +1,10 @@
 """A dataset of noise: pictures of several sizes, captions, some files unreadable."""
 
 import dataclasses
+import io
 
 import numpy as np
+from PIL import Image
 
 from tpr_jax.data.record import Dataset, ImageError, Record
 
@@ -21,6 +23,16 @@ class Pictures:
       raise ImageError(f"{record.image}: cut short after {number} bytes")
     shape = (30 + number % 5, 14 + number % 3, 3)
     return np.random.default_rng(number).integers(0, 256, shape, np.uint8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Files(Pictures):
+  """The same as PNG files, which have bytes of their own."""
+
+  def read_bytes(self, record):
+    file = io.BytesIO()
+    Image.fromarray(self(record, None)).save(file, "PNG")
+    return file.getvalue()
 
 
 def dataset(count=20, broken=(), load=None):

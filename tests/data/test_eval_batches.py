@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tests.data.noise import dataset
-from tpr_jax.data import pipeline, tokenizer, transforms
+from tpr_jax.data import eval_batches, tokenizer, transforms
 
 PIPE = "resize(24,12)|flip(0.5)|pad_crop(3)|erase(0.5)"
 
@@ -20,7 +20,7 @@ def people():
 def test_image_batches_are_the_records_in_order(threads, count):
   data = dataset(21, broken=(5, 20))
   parts = [
-    pipeline.image_batches(
+    eval_batches.image_batches(
       data,
       pipe="resize(24,12)",
       batch=4,
@@ -52,7 +52,7 @@ def test_image_batches_are_the_records_in_order(threads, count):
 def test_unreadable_batch_has_the_others_shape_and_type():
   data = dataset(6, broken=(0, 1, 2))
   pipe = "resize(24,12)|normalize"
-  first, second = pipeline.image_batches(data, pipe=pipe, batch=3)
+  first, second = eval_batches.image_batches(data, pipe=pipe, batch=3)
   assert first["image"].shape == second["image"].shape == (3, 24, 12, 3)
   assert first["image"].dtype == second["image"].dtype == np.float32
   assert not first["valid"].any() and second["valid"].all()
@@ -60,7 +60,7 @@ def test_unreadable_batch_has_the_others_shape_and_type():
 
 def test_evaluation_refuses_random_pipes():
   with pytest.raises(transforms.PipeError, match="is random"):
-    pipeline.image_batches(dataset(), pipe=PIPE, batch=4)
+    eval_batches.image_batches(dataset(), pipe=PIPE, batch=4)
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -68,7 +68,7 @@ def test_text_batches_are_all_captions_in_order(people, count):
   data = dataset(21)
   parts = [
     list(
-      pipeline.text_batches(
+      eval_batches.text_batches(
         data, people, length=24, batch=4, process_index=p, process_count=count
       )
     )
@@ -95,4 +95,4 @@ def test_text_batches_are_all_captions_in_order(people, count):
 
 
 def test_eval_of_nothing():
-  assert list(pipeline.image_batches(dataset(0), pipe="resize(4,4)", batch=4)) == []
+  assert list(eval_batches.image_batches(dataset(0), pipe="resize(4,4)", batch=4)) == []

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.data.noise import Pictures, dataset
-from tpr_jax.data import examples, pipeline, tokenizer, transforms
+from tpr_jax.data import eval_batches, examples, pipeline, tokenizer, transforms
 from tpr_jax.data.captions import usable
 from tpr_jax.data.damage import Damage
 from tpr_jax.data.record import DatasetError
@@ -217,13 +217,13 @@ def test_caption_report(people):
   length = int(np.median(counts))
   cut = int((counts > length).sum())
   assert 0 < cut < 30
-  line = pipeline.caption_report(data, people, length)
+  line = eval_batches.caption_report(data, people, length)
   assert line == iterate(people, data, length=length).captions
   assert line == (
     f"{cut} of 30 captions exceed {length} tokens "
     f"(longest {counts.max()}, mean {counts.mean():.1f})"
   )
-  empty = pipeline.caption_report(dataset(0), people, length)
+  empty = eval_batches.caption_report(dataset(0), people, length)
   assert empty == f"0 of 0 captions exceed {length} tokens"
 
 

@@ -43,10 +43,58 @@ def test_random_order_is_uniform():
   assert np.abs(np.bincount(first, minlength=4) / 2000 - 0.25).max() < 0.05
 
 
-@pytest.mark.parametrize("kind", sampler.KINDS)
+def test_an_order_that_stores_nothing_has_permutations_too():
+  make = lambda seed: sampler.order("random", np.zeros(23, int), seed, 8, stored=False)
+  order = make(5)
+  assert isinstance(order, sampler.ComputedOrder) and order.epoch == 23
+  epochs = [take(order, 23 * e, 23 * e + 23) for e in range(5)]
+  for epoch in epochs:
+    assert sorted(epoch) == list(range(23))
+  assert len({tuple(epoch) for epoch in epochs}) == 5
+  assert take(make(6), 0, 23) != epochs[0]
+  # What is kept, and what travels to worker processes, does not grow with the examples.
+  large = sampler.order("random", np.broadcast_to(0, 10**9), 0, 8, stored=False)
+  assert len({large(10**10 + i) for i in range(100)}) == 100
+  assert len(pickle.dumps(large)) < 200
+
+
+def test_the_order_of_existing_runs_is_the_stored_one():
+  order = sampler.order("random", np.zeros(12, int), seed=3, batch=4)
+  assert type(order) is sampler.RandomOrder
+  assert take(order, 0, 24) == [
+    7,
+    11,
+    1,
+    5,
+    4,
+    8,
+    9,
+    3,
+    6,
+    0,
+    2,
+    10,
+    7,
+    3,
+    0,
+    4,
+    6,
+    9,
+    1,
+    10,
+    2,
+    8,
+    11,
+    5,
+  ]
+
+
+@pytest.mark.parametrize("kind", [*sampler.KINDS, "computed"])
 def test_orders_are_pure(kind):
   labels, images = uneven()
-  make = lambda seed: sampler.order(kind, labels, seed, 12, instances=3, images=images)
+  kind, stored = ("random", False) if kind == "computed" else (kind, True)
+  given = dict(instances=3, images=images, stored=stored)
+  make = lambda seed: sampler.order(kind, labels, seed, 12, **given)
   straight = take(make(1), 0, 600)
   order, jumps = make(1), np.random.default_rng(0).permutation(600)
   jumped = {int(p): order(int(p)) for p in jumps}  # any order, with cache evictions

@@ -10,7 +10,8 @@ Batch (numpy from the pipeline, one process's rows; global `jax.Array` in the st
             be trained on, 0..N-1, whatever the order (data/captions.py); of the
             stand-in where the row shows one
   replaced  int32 [B] -1, or the index of a record whose picture could not be read
-            and that this example stands in for
+            (of a stream: or whose caption has no words) and that this example stands
+            in for
 
 Model outputs (`models/dual_encoder.py`), D = joint dimension, K queries of width W:
   image, text              float32 [B, D] unit rows (class token; end-of-text token)

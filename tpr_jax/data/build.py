@@ -45,7 +45,9 @@ SOURCES: dict[str, Source] = {
   "synth_pedes": Source("tpr_jax.data.sources.synth_pedes"),
   "luperson_t": Source("tpr_jax.data.sources.luperson_t"),
   "folder": Source("tpr_jax.data.sources.folder"),
+  "lines": Source("tpr_jax.data.sources.lines"),
   "archive": Source("tpr_jax.data.sources.archive"),
+  "shards": Source("tpr_jax.data.sources.shards"),
   "rendered": _rendered("rendered"),
   "rendered_cross": _rendered("rendered_cross"),
   "rendered_synthetic": _rendered("rendered_synthetic"),
@@ -116,8 +118,15 @@ def hold_out(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Datase
     (what remains, what was set aside), records in the original order.
 
   Raises:
-    DatasetError: either side would be empty.
+    DatasetError: either side would be empty, or the records are a stream, of which no
+      part can be taken.
   """
+  if dataset.stream is not None:
+    raise DatasetError(
+      f"{dataset.name}/{dataset.split} is read as it is trained on, so that no "
+      f"identities can be set aside (a share of {share:g}): validate on a split of its "
+      "own (data.val=val) or not at all (data.val= data.val_share=0)"
+    )
   identities = dataset.identities
   total = len(identities)
   count = round(share * total)

@@ -88,34 +88,26 @@ class Examples:
 
   def __init__(self, dataset, tokenizer, pipe, order, seed, cache, captions):
     self._dataset, self._tokenizer = dataset, tokenizer
-    self._length = captions.tokens.shape[1]
     self._head, self._tail = pipe.split()
     self._size, self._order, self._seed = pipe.size, order, seed
-    self._cache, self._labels = cache, training_labels(dataset)
-    self._record, self._caption = captions.record, captions.number
-    # Half the memory, here and in every worker; rows become int32 one by one.
-    small = tokenizer.vocab_size <= 2**16
-    self._tokens = captions.tokens.astype(np.uint16) if small else captions.tokens
+    self._cache, self._captions = cache, captions
 
   def __len__(self) -> int:
-    return len(self._record)
+    return len(self._captions.record)
 
   def __call__(self, position: int) -> dict:
-    index, image, problems = self._readable(position)
-    at = int(self._record[index])
-    record = self._dataset.records[at]
-    caption = record.captions[self._caption[index]]
+    index, shown, problems = self._readable(position)
+    image, record, caption, text = shown
     rng = np.random.default_rng([self._seed, position, _AUGMENT])
     example = self._tail(dict(image=image, caption=caption, record=record), rng)
-    if example["caption"] == caption:
-      text = self._tokens[index].astype(np.int32)
-    else:
-      text = self._tokenizer.encode([example["caption"]], self._length)[0][0]
+    if example["caption"] != caption:
+      length = self._captions.length
+      text = self._tokenizer.encode([example["caption"]], length)[0][0]
     return {
       "image": example["image"],
       "text": self._cut(text, position),
-      "ids": self._labels[at],
-      "image_id": np.int32(at),
+      "ids": np.int32(self._captions.labels[index]),
+      "image_id": np.int32(self._captions.record[index]),
       "example": np.int32(index),
       "replaced": np.int32(problems[0][0] if problems else -1),
       PROBLEMS: problems,
@@ -130,7 +122,7 @@ class Examples:
     for position in positions:
       if self._cache is None or self._cache.full or stop.is_set():
         return
-      at = int(self._record[self._order(position)])
+      at = int(self._captions.record[self._order(position)])
       with contextlib.suppress(ImageError):
         load_picture(self._dataset, at, self._head, self._size, self._cache)
 
@@ -147,20 +139,19 @@ class Examples:
     return text[:length]
 
   def _readable(self, position: int):
-    """(example index, picture, [(record index, kind, reason)] of those that failed)."""
+    """(example index, what `_read` gives, problems of the examples that failed)."""
     index, problems, tried, rng = self._order(position), [], [], None
     for _ in range(1 + _TRIES):
-      at = int(self._record[index])
       try:
-        image = load_picture(self._dataset, at, self._head, self._size, self._cache)
-        return index, image, problems
+        return index, self._read(index), problems
       except ImageError as error:
-        problems.append((at, error.kind, str(error)))
+        at = int(self._captions.record[index])
+        problems.append(problem(self._dataset, at, error))
         tried.append(index)
       if rng is None:
         rng = np.random.default_rng([self._seed, position, _REPLACE])
       index = self._order.stand_in(position, rng, tried)
-    names = "; ".join(sorted({reason for _, _, reason in problems})[:4])
+    names = "; ".join(sorted({reason for *_, reason in problems})[:4])
     length = self._order.text_length(position)
     bucket = f" with texts in the bucket of {length} tokens" if length else ""
     raise BadData(
@@ -168,6 +159,24 @@ class Examples:
       f"{self._dataset.split}{bucket} cannot be read, so this is more than a broken "
       f"file: {names}. Is the disk still there? Look at the data with --mode=check"
     )
+
+  def _read(self, index: int):
+    """(picture, record, caption, its tokens) of an example. Raises ImageError."""
+    at = int(self._captions.record[index])
+    image = load_picture(self._dataset, at, self._head, self._size, self._cache)
+    record = self._dataset.records[at]
+    return image, record, *self._captions.read(index, record)
+
+
+def problem(dataset: Dataset, at: int, error: ImageError) -> tuple[int, str, str, str]:
+  """(record index, name of the picture, kind, reason): what PROBLEMS holds."""
+  name = error.picture
+  if name is None:
+    try:
+      name = dataset.records[at].image
+    except ImageError as again:  # of a stream that fails from here on
+      name = again.picture
+  return at, name, error.kind, str(error)
 
 
 def longest_counts(dataset, tokenizer, pipe, captions: Captions) -> np.ndarray:
@@ -182,12 +191,6 @@ def longest_counts(dataset, tokenizer, pipe, captions: Captions) -> np.ndarray:
     if forms:
       longest[i] = max(longest[i], tokenizer.encode(forms, 3)[1].max())
   return longest
-
-
-def training_labels(dataset: Dataset) -> np.ndarray:
-  """int32 [records]: training label of every record, 0..N-1 by sorted identity."""
-  labels = {identity: i for i, identity in enumerate(dataset.identities)}
-  return np.asarray([labels[record.identity] for record in dataset.records], np.int32)
 
 
 def collate(examples) -> dict:

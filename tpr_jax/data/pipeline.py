@@ -7,9 +7,8 @@ iterator is the number of the next step, equal on every process.
 
 A picture that cannot be read is replaced by another example, drawn from the numbers
 of the same position; the batch says so (`replaced`) and the iterator lists it
-(`damage`). Captions without words are no examples, and are listed too. Evaluation reads
-pictures and captions in the order of the records, each once; there a broken picture is
-a row that is not valid, and every caption is a query.
+(`damage`). Captions without words are no examples, and are listed too. Evaluation has
+batches of its own (`eval_batches.py`).
 """
 
 import concurrent.futures
@@ -26,47 +25,21 @@ from absl import flags
 from tpr_jax.data import sampler as samplers
 from tpr_jax.data import tokenizer as tokenizers
 from tpr_jax.data import transforms
-from tpr_jax.data.captions import index as caption_index
-from tpr_jax.data.captions import usable
-from tpr_jax.data.damage import Damage
+from tpr_jax.data.captions import Captions, StreamedCaptions, usable
+from tpr_jax.data.damage import CAPTION, Damage
 from tpr_jax.data.examples import (
   PROBLEMS,
   Examples,
   PictureCache,
   collate,
-  load_picture,
   longest_counts,
-  training_labels,
+  problem,
 )
-from tpr_jax.data.record import Dataset, DatasetError, ImageError, Record
+from tpr_jax.data.record import Dataset, DatasetError, ImageError
+from tpr_jax.data.share import Share, share_rows
 
 _ENDLESS = 2**40  # steps; Grain wants a length
 _WARNED = 20  # bad pictures that the log names; all are in the run folder
-
-
-def caption_report(
-  dataset: Dataset, tokenizer: tokenizers.Tokenizer, length: int
-) -> str:
-  """How many captions of the dataset `length` cuts, as `tokenizer.cut_report` says it.
-
-  Encodes every caption; a `TrainIterator` has its own line already: `captions`.
-  """
-  texts = [text for record in dataset.records for text in record.captions]
-  return tokenizers.cut_report(tokenizer.encode(texts, length)[1], length)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Share:
-  """Local row number -> position of training: the rows of one process of several."""
-
-  batch: int
-  rows: int
-  first: int
-  start: int  # step that local row 0 belongs to
-
-  def __call__(self, row: int) -> int:
-    step, place = divmod(row, self.rows)
-    return (self.start + step) * self.batch + self.first + place
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,13 +57,13 @@ class _Reader:
 
   def fill_cache(self, start: int, stop: threading.Event) -> None:
     """Loads the pictures of one epoch from a step on (Examples.fill_cache)."""
-    share = _Share(self.batch, self.rows, self.first, start)
+    share = Share(self.batch, self.rows, self.first, start)
     epoch = len(self.examples) * self.rows // self.batch
     self.examples.fill_cache(map(share, range(epoch)), stop)
 
   def __call__(self, start: int) -> grain.DatasetIterator:
     left = _ENDLESS if self.steps is None else max(0, self.steps - start)
-    share = _Share(self.batch, self.rows, self.first, start)
+    share = Share(self.batch, self.rows, self.first, start)
     data = grain.MapDataset.range(left * self.rows).map(share).map(self.examples)
     data = data.batch(self.rows, batch_fn=collate)
     ready = max(1, self.prefetch)
@@ -134,8 +107,8 @@ class TrainIterator(grain.DatasetIterator):
       raise StopIteration
     self.start_prefetch()
     batch = dict(next(self._inner))
-    for index, kind, reason in batch.pop(PROBLEMS):
-      if self.damage.add(self._dataset.records[index].image, kind, reason):
+    for _, name, kind, reason in batch.pop(PROBLEMS):
+      if self.damage.add(name, kind, reason):
         self._warn(reason)
     self.damage.replaced += int((batch["replaced"] >= 0).sum())
     self._step += 1
@@ -145,7 +118,7 @@ class TrainIterator(grain.DatasetIterator):
     self._warned += 1
     if self._warned <= _WARNED:
       more = "" if self._warned < _WARNED else " (further ones are not logged)"
-      logging.getLogger(__name__).warning("broken picture replaced: %s%s", reason, more)
+      logging.getLogger(__name__).warning("broken example replaced: %s%s", reason, more)
 
   def restore_damage(self, plain: Mapping[str, Any] | None) -> None:
     """Takes up what was known when the state was saved: all processes' finds together.
@@ -164,8 +137,10 @@ class TrainIterator(grain.DatasetIterator):
     """
     damage = Damage.from_json(self._at_start)
     if plain is not None:
-      known = Damage.from_json(plain)
-      damage = damage.merge(dataclasses.replace(known, found={}))
+      known, kept = Damage.from_json(plain), {}
+      if self._dataset.stream is not None:  # captions come to light as they are read
+        kept = {CAPTION: known.found.get(CAPTION, {})}
+      damage = damage.merge(dataclasses.replace(known, found=kept))
       self._look_again(known.unreadable(), damage)
     if self._read.first:
       damage.replaced = 0
@@ -173,18 +148,18 @@ class TrainIterator(grain.DatasetIterator):
 
   def _look_again(self, names: Mapping[str, str], damage: Damage) -> None:
     """Adds those of the pictures that still cannot be read to `damage`."""
-    records = [record for record in self._dataset.records if record.image in names]
+    dataset = self._dataset
 
-    def look(record: Record) -> tuple[str, str, str] | None:
+    def look(at: int) -> tuple[int, str, str, str] | None:
       try:
-        self._dataset.load_image(record, None)
+        dataset.load_image(dataset.records[at], None)
       except ImageError as error:
-        return record.image, error.kind, str(error)
+        return problem(dataset, at, error)
       return None
 
     with concurrent.futures.ThreadPoolExecutor(max(1, self._read.threads)) as pool:
-      for found in filter(None, pool.map(look, records)):
-        damage.add(*found)
+      for found in filter(None, pool.map(look, dataset.find(names))):
+        damage.add(*found[1:])
 
   def get_state(self) -> dict:
     """The next step, and what the steps mean: a plain dict of numbers and strings."""
@@ -281,48 +256,84 @@ def train_iterator(
     ValueError, DatasetError, PipeError: if the arguments do not fit each other.
   """
   pipe = transforms.build(pipe)
-  rows, first = _share_rows(pipe, batch, process_index, process_count)
+  rows, first = share_rows(pipe, batch, process_index, process_count)
   numbers = dict(seed=seed, threads=threads, workers=workers, cache_mb=cache_mb)
-  numbers["text.short_first"] = short_first
+  _check_numbers({**numbers, "text.short_first": short_first})
   _check_buckets(buckets, length, short_first, sampler)
-  for name, number in numbers.items():
-    if number < 0:
-      raise ValueError(f"{name} is {number}: it cannot be below 0")
-  damage = Damage(f"{dataset.name}/{dataset.split}", len(dataset.records))
-  captions = usable(dataset, tokenizer, length, damage)
-  record = captions.record
-  if not len(record):
-    raise DatasetError(
-      "\n".join(
-        [
-          f"{dataset.name} {dataset.split} has no captions to train on "
-          f"({len(dataset.records):,} pictures)",
-          *damage.lines(),
-        ]
-      )
-    )
-  ids = training_labels(dataset)[record]
-  order = samplers.order(sampler, ids, seed, batch, instances=instances, images=record)
-  identity = dict(seed=seed, batch=batch, sampler=sampler, examples=len(record))
-  if sampler == "identity":
-    identity["instances"] = instances
+  _check_stream(dataset, buckets)
+  captions, damage = _captions(dataset, tokenizer, length)
+  order, meaning = _order(dataset, captions, sampler, seed, batch, instances)
   if buckets:
     lengths = samplers.bucket_lengths(buckets, length)
     longest = longest_counts(dataset, tokenizer, pipe, captions)
     order = samplers.BucketOrder(seed, longest, lengths, batch, short_first)
-    identity["buckets"] = np.transpose([order.lengths, order.sizes]).tolist()
-    identity["short_first"] = short_first
+    sizes = np.transpose([order.lengths, order.sizes]).tolist()
+    meaning = dict(buckets=sizes, short_first=short_first)
   cache = PictureCache(cache_mb / max(1, workers)) if cache_mb else None
   examples = Examples(dataset, tokenizer, pipe, order, seed, cache, captions)
   read = _Reader(examples, batch, rows, first, steps, threads, prefetch, workers)
-  report = tokenizers.cut_report(captions.counts, length)
+  count = len(examples)
+  identity = dict(seed=seed, batch=batch, sampler=sampler, examples=count, **meaning)
+  report = _report(dataset, captions, damage)
+  return TrainIterator(dataset, read, count, steps, report, damage, identity)
+
+
+def _check_numbers(numbers: Mapping[str, float]) -> None:
+  for name, number in numbers.items():
+    if number < 0:
+      raise ValueError(f"{name} is {number}: it cannot be below 0")
+
+
+def _captions(dataset, tokenizer, length):
+  """(The captions to train on, and the Damage that is known of the others)."""
+  damage = Damage(f"{dataset.name}/{dataset.split}", len(dataset.records))
+  captions = usable(dataset, tokenizer, length, damage)
+  if not len(captions.record):
+    lines = [
+      f"{dataset.name} {dataset.split} has no captions to train on "
+      f"({len(dataset.records):,} pictures)",
+      *damage.lines(),
+    ]
+    raise DatasetError("\n".join(lines))
+  return captions, damage
+
+
+def _order(dataset, captions, sampler, seed, batch, instances):
+  """(the Order, what beside its kind says which one it is: for the state)."""
+  stream = dataset.stream
+  order = samplers.order(
+    sampler,
+    captions.labels,
+    seed,
+    batch,
+    instances=instances,
+    images=captions.record,
+    stored=stream is None,
+  )
+  meaning = dict(instances=instances) if sampler == "identity" else {}
+  return order, meaning if stream is None else dict(meaning, shards=stream.digest)
+
+
+def _report(
+  dataset: Dataset, captions: Captions | StreamedCaptions, damage: Damage
+) -> str:
+  """How many captions are cut, how many are left out, and the source's notes."""
+  report = captions.report()
   if captions.left_out:
     report += (
       f"; {captions.left_out:,} more are empty or no text and are left out "
-      f"({len(damage):,} pictures)"
+      f"({len(damage.found.get(CAPTION, ())):,} pictures)"
     )
-  report += "".join(f"; {note.text}" for note in dataset.notes)
-  return TrainIterator(dataset, read, len(record), steps, report, damage, identity)
+  return report + "".join(f"; {note.text}" for note in dataset.notes)
+
+
+def _check_stream(dataset: Dataset, buckets: Sequence[int]) -> None:
+  """Raises ValueError for what would need all captions before the first batch."""
+  if dataset.stream is not None and buckets:
+    raise ValueError(
+      f"text.buckets is {tuple(buckets)}, but {dataset.name} is read as it is trained "
+      "on, so that how long its captions are is not known before: use text.buckets=()"
+    )
 
 
 def _check_buckets(buckets, length, short_first, sampler) -> None:
@@ -339,134 +350,3 @@ def _check_buckets(buckets, length, short_first, sampler) -> None:
       "holds enough captions of one person. Use data.sampler=random or text.buckets=()"
     )
   samplers.bucket_lengths(buckets, length)
-
-
-class EvalBatches(grain.DatasetIterator):
-  """Batches in the order of the records, the last one padded with invalid rows.
-
-  `len()` is the number of batches. damage: what could not be read, so far.
-  """
-
-  def __init__(self, dataset, make, count, threads):
-    super().__init__()
-    read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
-    data = grain.MapDataset.range(count).map(make).to_iter_dataset(read)
-    self._dataset, self._count, self._inner = dataset, count, iter(data)
-    self.damage = Damage(f"{dataset.name}/{dataset.split}", len(dataset.records))
-
-  def __len__(self) -> int:
-    return self._count
-
-  def __next__(self) -> dict[str, np.ndarray]:
-    self._assert_not_closed()
-    batch = dict(next(self._inner))
-    for index, kind, reason in batch.pop(PROBLEMS):
-      new = self.damage.add(self._dataset.records[index].image, kind, reason)
-      if new and len(self.damage) <= _WARNED:
-        logging.getLogger(__name__).warning("broken picture left out: %s", reason)
-    return batch
-
-  def get_state(self) -> dict:
-    return self._inner.get_state()
-
-  def set_state(self, state: dict) -> None:
-    self._inner.set_state(state)
-
-  def close(self) -> None:
-    if hasattr(self, "_inner"):
-      self._inner.close()
-    super().close()
-
-
-def image_batches(
-  dataset: Dataset,
-  *,
-  pipe: str | transforms.Pipe,
-  batch: int,
-  threads: int = 2,
-  process_index: int = 0,
-  process_count: int = 1,
-) -> EvalBatches:
-  """Every picture once: dict(image [rows, H, W, 3], valid bool [rows]).
-
-  Row r of batch s is record s B + p B / P + r of the dataset, B = `batch`, P processes,
-  rows = B / P. Rows that are not valid are black: padding of the last batch, and
-  pictures that cannot be read, which `damage` lists.
-
-  Raises:
-    PipeError: if the pipe draws random numbers or does not fix the size.
-  """
-  pipe = transforms.build(pipe)
-  if not pipe.deterministic:
-    raise transforms.PipeError(
-      f"the pipe {pipe.spec!r} is random: evaluation needs one like 'resize(384,128)'"
-    )
-  rows, first = _share_rows(pipe, batch, process_index, process_count)
-
-  def make(step: int) -> dict:
-    start = step * batch + first
-    chosen = range(start, min(start + rows, len(dataset.records)))
-    images, valid, problems = None, np.zeros(rows, bool), []
-    for row, index in enumerate(chosen):
-      try:
-        image = load_picture(dataset, index, pipe, pipe.size, None)
-      except ImageError as error:
-        problems.append((index, error.kind, str(error)))
-        continue
-      if images is None:
-        images = np.zeros((rows, *image.shape), image.dtype)
-      images[row], valid[row] = image, True
-    if images is None:  # nothing readable here: still the shape and type of the others
-      blank = dict(image=np.zeros((*pipe.size, 3), np.uint8), caption="", record=None)
-      images = np.zeros_like(pipe(blank, None)["image"], shape=(rows, *pipe.size, 3))
-    return {"image": images, "valid": valid, PROBLEMS: tuple(problems)}
-
-  return EvalBatches(dataset, make, -(-len(dataset.records) // batch), threads)
-
-
-def text_batches(
-  dataset: Dataset,
-  tokenizer: tokenizers.Tokenizer,
-  *,
-  length: int,
-  batch: int,
-  process_index: int = 0,
-  process_count: int = 1,
-) -> EvalBatches:
-  """Every caption once, by record and then in the record's order.
-
-  dict(text int32 [rows, L], record int32 [rows], caption int32 [rows] number within
-  the record, valid bool [rows]); rows as in `image_batches`. Rows that are not valid
-  hold an empty caption and record = caption = -1.
-  """
-  record, caption = caption_index(dataset)
-  rows, first = _share_rows(None, batch, process_index, process_count)
-
-  def make(step: int) -> dict:
-    start = step * batch + first
-    at = np.arange(start, start + rows)
-    valid = at < len(record)
-    at = at[valid]
-    texts = [dataset.records[record[i]].captions[caption[i]] for i in at]
-    text, _ = tokenizer.encode(texts + [""] * (rows - len(at)), length)
-    where = {"record": record[at], "caption": caption[at]}
-    pad = (0, rows - len(at))
-    where = {k: np.pad(v, pad, constant_values=-1) for k, v in where.items()}
-    return {"text": text, **where, "valid": valid, PROBLEMS: ()}
-
-  return EvalBatches(dataset, make, -(-len(record) // batch), threads=1)
-
-
-def _share_rows(pipe, batch, index, count) -> tuple[int, int]:
-  """(rows of this process, its first row in the global batch), or an error."""
-  if pipe is not None and pipe.size is None:
-    raise transforms.PipeError(
-      f"the pipe {pipe.spec!r} has no resize(height, width): pictures of different "
-      "sizes do not make a batch"
-    )
-  if batch < 1 or count < 1 or batch % count or not 0 <= index < count:
-    raise ValueError(
-      f"a batch of {batch} cannot be shared by {count} processes (this is number "
-      f"{index}, from 0): it must be a multiple of their number"
-    )
-  return batch // count, index * (batch // count)

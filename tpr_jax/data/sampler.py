@@ -5,7 +5,8 @@ s B .. (s + 1) B - 1, whatever the number of processes. Nothing is remembered be
 positions but a cache, so any worker, or a resumed run, can answer any position.
 
 random: epoch e is a permutation of all examples; epochs follow each other without
-  dropping, so each example is seen once an epoch and a batch may straddle two.
+  dropping, so each example is seen once an epoch and a batch may straddle two. For
+  streams it is one that takes no memory (`ComputedOrder`).
 identity: every batch holds P identities x K instances (P = B / K), identities drawn
   without repetition. A pass is a permutation of the identities cut into batches; the
   fewer than P identities left over wait for the next pass. Within an identity the
@@ -23,10 +24,12 @@ from typing import Any
 
 import numpy as np
 
+from tpr_jax.data.permutation import ROUNDS, Permutation
+
 KINDS = ("random", "identity")
 # Streams of random numbers, apart by constant.
 _EPOCH, _IDENTITY, _BUCKET, _SCHEDULE = 0x0E70C4, 0x1DE471, 0xB0C4E7, 0x5C4ED1
-_SUBSTITUTE = 0x5B571
+_SUBSTITUTE, _COMPUTED = 0x5B571, 0xC0397E
 # Tries with other pictures of the same person, and then with those of each substitute.
 _OWN, _AWAY = 4, 3
 _KEEP = 4  # permutations of epochs or passes held at once; prefetch looks one ahead
@@ -91,6 +94,23 @@ class RandomOrder(Order):
   def __call__(self, position):
     epoch, place = divmod(position, self.epoch)
     return int(self._permutation(self.epoch, *self._stream, epoch)[place])
+
+
+class ComputedOrder(Order):
+  """Every epoch a permutation that is computed place by place, not stored.
+
+  For streams: of 10 million captions each stored permutation would take 80 MB. A place
+  takes some 10 microseconds; what runs have been promised keeps `RandomOrder`.
+  """
+
+  def __call__(self, position):
+    epoch, place = divmod(position, self.epoch)
+    return self._cached((_COMPUTED, epoch), self._make)(place)
+
+  def _make(self, rng: np.random.Generator) -> Permutation:
+    # Of the seed sequence: its numbers stay the same in every version of numpy.
+    keys = rng.bit_generator.seed_seq.generate_state(ROUNDS, np.uint64)
+    return Permutation(self.epoch, keys.tolist())
 
 
 class BucketOrder(Order):
@@ -281,6 +301,7 @@ def order(
   *,
   instances: int = 4,
   images=None,
+  stored: bool = True,
 ) -> Order:
   """The order that `kind` names.
 
@@ -292,6 +313,7 @@ def order(
     instances: K of the identity sampler; divides batch.
     images: int [n], the picture of every example, so that the identity sampler takes
       different pictures of a person first; None: captions count as pictures.
+    stored: whether the random order may hold permutations of all examples.
 
   Raises:
     ValueError: if the numbers do not fit each other, with the ones that would.
@@ -304,7 +326,7 @@ def order(
   if batch < 1 or seed < 0:
     raise ValueError(f"batch is {batch} and seed {seed}: need batch >= 1, seed >= 0")
   if kind == "random":
-    return RandomOrder(seed, len(labels))
+    return (RandomOrder if stored else ComputedOrder)(seed, len(labels))
   if instances < 1 or batch % instances:
     raise ValueError(
       f"the identity sampler needs a batch that {instances} instances divide, found "

@@ -239,7 +239,7 @@ def _items(path, rows, captions):
   items, problems, unusable = {}, [], []
   for position, (where, row) in enumerate(rows):
     try:
-      item, single = _item(row, captions)
+      item, single = as_item(row, captions)
       unusable += [(where, notes.Problem(reason)) for reason in item.unusable]
       key = item.image if single else (item.image, position)
       if key in items:
@@ -255,8 +255,8 @@ def _items(path, rows, captions):
   return list(items.values())
 
 
-def _item(row, captions):
-  """A row -> (_Item, whether it gave a single caption)."""
+def as_item(row, captions):
+  """A row -> (_Item, whether it gave a single caption). Raises notes.Problem."""
   if not isinstance(row, dict):
     raise notes.Problem(f"found {notes.kind(row)}, expected an object {{...}}")
   image = _first(row, IMAGE_KEYS) or notes.take(row, IMAGE_KEYS[0])

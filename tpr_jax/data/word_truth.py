@@ -47,11 +47,23 @@ def wrong_tokens(
     DatasetError: the record does not know which words are wrong.
     TokenizerError: the tokenizer cannot tell which characters a token stands for.
   """
-  spans = _kept(tokenizer, record, number, length)
-  wrong, word = np.zeros((2, length), bool)
-  word[1 : len(spans) + 1] = True
-  wrong[1 : len(spans) + 1] = _meets(spans, wrong_spans(record, number))
-  return wrong, word
+  wrong = tokens_in(tokenizer, record, number, length, wrong_spans(record, number))
+  whole = [(0, len(record.captions[number]))]
+  return wrong, tokens_in(tokenizer, record, number, length, whole)
+
+
+def tokens_in(
+  tokenizer: Tokenizer,
+  record: Record,
+  number: int,
+  length: int,
+  spans: Sequence[tuple[int, int]],
+) -> np.ndarray:
+  """bool [length]: tokens with a character in any of the spans [start, end)."""
+  kept = _kept(tokenizer, record, number, length)
+  found = np.zeros(length, bool)
+  found[1 : len(kept) + 1] = _meets(kept, spans)
+  return found
 
 
 def words(

@@ -109,7 +109,7 @@ def shards(
     shard_bytes=round(size_mb * 10**6),
   )
   data, name = config.data, config.data.name
-  with _alone(out, name), _progress("writing") as progress:
+  with _alone(out), _progress("writing") as progress:
     whole = _datasets(config)
     if quality is not None and not any(map(recipe.encodes, whole)):
       raise configs.ConfigError(
@@ -152,14 +152,13 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
 
 @contextlib.contextmanager
-def _alone(out: pathlib.Path, name: str) -> Iterator[None]:
+def _alone(out: pathlib.Path) -> Iterator[None]:
   """No two commands write the same set."""
-  path = out / f".{name}.lock"
   try:
-    with lock.alone(path, "--mode=shards"):
+    with lock.alone(out / ".shards.lock", "--mode=shards"):
       yield
   except lock.Locked as error:
-    raise configs.ConfigError(f"{out}: another command is writing {name}") from error
+    raise configs.ConfigError(f"{out}: another command is writing shards") from error
 
 
 def _there(split: Dataset, out: pathlib.Path, recipe: writer.Recipe) -> bool:

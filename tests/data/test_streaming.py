@@ -300,7 +300,7 @@ def test_what_needs_all_captions_first_is_refused(people, tmp_path):
 def test_an_index_that_belongs_to_other_records_is_told(people, tmp_path):
   data = written(tmp_path, dataset(60))
   data.records.number = np.full_like(data.records.number, 7)
-  with pytest.raises(DatasetError, match="the index of noise asks for number 7"):
+  with pytest.raises(DatasetError, match="the index asks for number 7"):
     take(iterate(people, data))
 
 

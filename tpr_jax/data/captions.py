@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tpr_jax.data.damage import CAPTION, Damage
-from tpr_jax.data.record import Dataset, DatasetError, ImageError, Record
+from tpr_jax.data.record import Dataset, DatasetError, ImageError, Record, Stream
 from tpr_jax.data.tokenizer import Tokenizer, cut_report
 
 _EMPTY = 2  # tokens of an empty caption: start and end
@@ -78,25 +78,25 @@ class StreamedCaptions:
   cannot be read does, and the row of training shows another example.
   """
 
-  dataset: Dataset
+  stream: Stream
   tokenizer: Tokenizer
   length: int
 
   @property
   def record(self) -> np.ndarray:
-    return self.dataset.stream.record
+    return self.stream.record
 
   @property
   def number(self) -> np.ndarray:
-    return self.dataset.stream.number
+    return self.stream.number
 
   @property
   def labels(self) -> np.ndarray:
-    return self.dataset.stream.labels
+    return self.stream.labels
 
   @property
   def left_out(self) -> int:
-    return self.dataset.stream.left_out
+    return self.stream.left_out
 
   def read(self, at: int, record: Record) -> tuple[str, np.ndarray]:
     """Caption `at`, of this record, and its tokens: int32 [length].
@@ -108,8 +108,8 @@ class StreamedCaptions:
     number = int(self.number[at])
     if number >= len(record.captions):
       raise DatasetError(
-        f"{record.image} has {len(record.captions)} captions, and the index of "
-        f"{self.dataset.name} asks for number {number}: write the shards again"
+        f"{record.image} has {len(record.captions)} captions, and the index asks for "
+        f"number {number}: write the shards again"
       )
     caption = record.captions[number]
     words = isinstance(caption, str)
@@ -128,7 +128,7 @@ class StreamedCaptions:
     drawn = np.random.default_rng(0).choice(whole, sample, replace=False)
     for at in np.sort(drawn).tolist():
       with contextlib.suppress(ImageError):
-        captions = self.dataset.records[int(self.record[at])].captions
+        captions = self.stream[int(self.record[at])].captions
         texts += captions[self.number[at] : self.number[at] + 1]
     texts = [text for text in texts if isinstance(text, str)]
     report = cut_report(self.tokenizer.encode(texts, self.length)[1], self.length)
@@ -149,7 +149,7 @@ def usable(
     for kind, names in dataset.stream.bad.items():
       for name, reason in names.items():
         damage.add(name, kind, reason)
-    return StreamedCaptions(dataset, tokenizer, length)
+    return StreamedCaptions(dataset.stream, tokenizer, length)
   record, number = index(dataset)
   texts = [text for each in dataset.records for text in each.captions]
   is_text = np.array([isinstance(text, str) for text in texts], bool)

@@ -133,7 +133,7 @@ def unpack(
   end = _HEAD.size + size
   if len(view) < end:
     raise ValueError(f"{len(view)} bytes, shorter than its own head")
-  head = json.loads(bytes(view[_HEAD.size : end]))
+  head = json.loads(str(view[_HEAD.size : end], "ascii"))
   record = Record(
     image=head["image"],
     identity=head["identity"],

@@ -129,6 +129,15 @@ def test_what_ships():
     "ablation": ["InfoNCE", "+ L_gs", "+ L_ls", "+ L_m", "+ L_cid"],
     "baselines": ["CLIP", "IRRA", "CFAM"],
     "granularity": [f"trained on {text}" for text in ("fine", "medium", "coarse")],
+    "ga_dms": [
+      *(
+        f"{noise}% wrong, {score}"
+        for noise in (0, 10, 30, 50)
+        for score in ("none", "gass")
+      ),
+      "30% wrong, cosine",
+      "30% wrong, random",
+    ],
   }
   numbered = [value for _, value, _ in SHIPPED["ablation"].rows]
   assert numbered == [f"{CFAM}:rendered,ablation={number}" for number in range(5)]

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from tpr_jax.data.images import FileImages
 from tpr_jax.data.record import Dataset, DatasetError, Record, SplitError
 from tpr_jax.data.sources import annotations as notes
-from tpr_jax.data.sources import folder
+from tpr_jax.data.sources import folder, layouts
 
 _ENOUGH = 1_000  # wrong lines: then it is another format, and the rest is not read
 _WHOLE = re.compile(r"-?\d+")
@@ -205,7 +205,7 @@ def _file(root, chosen: str | None) -> pathlib.Path:
   if chosen:
     found = [pathlib.Path(root, chosen)]
   else:
-    found = sorted(filter(notes.visible_file, pathlib.Path(root).glob("*.jsonl")))
+    found = sorted(filter(layouts.visible_file, pathlib.Path(root).glob("*.jsonl")))
   if len(found) != 1 or not found[0].is_file():
     names = ", ".join(path.name for path in found) or "no *.jsonl"
     raise DatasetError(

@@ -49,8 +49,6 @@ To reach, Rank-1 / mAP (the paper, B/16; 5 M images): fine-tuned CUHK-PEDES 77.6
 54.89 and 66.26 / 58.54, 51.99 / 28.81, 55.35 / 40.57.
 """
 
-from ml_collections import ConfigDict
-
 from configs import common, irra, recipe
 
 PRETRAINING = (
@@ -116,11 +114,9 @@ def _pretraining(arg):
   c = recipe.adapt(c, arg)
   if arg.name == "rendered":
     return _embedded(c)
-  # These sets have no other split; some two thousand people in a million.
-  c.data.val, c.data.val_share = "", 0.002
-  if arg.name == "shards":
-    c.data.val_share = 0.0
-  c.evals = ConfigDict()
+  if c.data.val_share:  # some two thousand people in a million are enough
+    c.data.val_share = 0.002
+  del c.evals["test"]  # these sets have none
   for name in filter(None, arg.transfer.split("+") if arg.transfer_root else ()):
     if name not in recipe.NAMES[1:]:
       raise ValueError(f"config: transfer={name!r}.{common.nearest(name, BENCHMARKS)}")

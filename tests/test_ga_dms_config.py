@@ -105,6 +105,9 @@ def test_direct_transfer_is_tested_where_the_benchmarks_are():
   assert not ga_dms.get_config("mals").evals
   # What picks the checkpoint are held-out people of the set itself.
   assert c.data.val == "" and 0 < c.data.val_share < 0.01
+  # What the shared options ask for stays.
+  c = ga_dms.get_config("mals,overfit=True,cross=/cross")
+  assert c.data.val_share == 0 and set(c.evals) == {"train", "cross"}
 
 
 def test_fine_tuning_is_irra_from_those_weights():

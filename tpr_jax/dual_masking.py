@@ -3,7 +3,7 @@
 A step reads a caption three times: whole, for the score of each token (no parameter
 learns from it); with words hidden that score low, for the losses that match it with
 images; with words hidden that score high, for masked words. This file makes the scores
-and both captions; objectives.py trains on them. `configs/ga_dms.py` says what each
+and both captions; objectives.py trains on them. `configs/common.py` says what each
 field of `objective.dual` does.
 """
 

@@ -1,7 +1,9 @@
 """Settings for every test; set before anything imports JAX."""
 
 import os
+import shutil
 import signal
+import tempfile
 from importlib import metadata
 
 import pytest
@@ -33,6 +35,25 @@ def pytest_addoption(parser):
   parser.addoption(
     "--sample", action="store_true", help="proofs: a few cases of each, in minutes"
   )
+
+
+_CACHE = pytest.StashKey[str]()
+
+
+def pytest_configure(config):
+  """Programs are compiled once for all processes of a test run, those that tests start
+  included. Proofs compile each anew, as users' runs do."""
+  given = "JAX_COMPILATION_CACHE_DIR" in os.environ  # also in xdist's workers
+  if given or config.getoption("markexpr") != "not proof":
+    return
+  config.stash[_CACHE] = tempfile.mkdtemp(prefix="tpr_jax_tests_")
+  os.environ["JAX_COMPILATION_CACHE_DIR"] = config.stash[_CACHE]
+  os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+
+
+def pytest_unconfigure(config):
+  if _CACHE in config.stash:
+    shutil.rmtree(config.stash[_CACHE], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

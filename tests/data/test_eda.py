@@ -45,7 +45,8 @@ def assert_chances(found, expected):
   assert sum(expected.values()) == pytest.approx(1)
   assert set(found) <= set(expected)
   for text, p in expected.items():
-    assert found.get(text, 0) == pytest.approx(p, abs=4.5 * math.sqrt(p / DRAWS)), text
+    error = 4 * math.sqrt(p * (1 - p) / DRAWS)
+    assert found.get(text, 0) == pytest.approx(p, abs=error), text
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,12 @@ def test_released_chooses_ten_of_the_padded_row_and_never_the_first(words):
   assert real == pytest.approx(10 * (words + 1) / 55, rel=0.1)
 
 
+def test_released_counts_the_whole_row():
+  """round(0.25 * 6) = 2, where five places may be chosen."""
+  _, labels = runs(caption([10, 11], 6), 50, rule="released", span_share=0.0)
+  assert ((labels >= 0).sum(axis=1) == 2).all()
+
+
 @pytest.mark.parametrize(
   "words, expected",
   [(1, 1), (2, 1), (5, 1), (7, 2), (16, 4), (39, 10), (44, 10), (54, 10)],
@@ -95,6 +101,16 @@ def test_words_are_whole_where_they_fit():
   # A span of two, from anywhere in the first word, takes the second word whole too.
   _, labels = runs(ids, 100, share=1.0, most=4, span_share=1.0, longest=2)
   assert (labels[:, 1:5] >= 0).all()
+
+
+def test_spans_are_as_long_as_told():
+  ids = caption(np.arange(10, 50))
+  _, labels = runs(ids, share=0.05, span_share=1.0, longest=2)
+  places = [np.flatnonzero(row >= 0) for row in labels]
+  assert all(b - a == 1 for a, b in places if b < 40)  # one from the last word is cut
+  _, labels = runs(ids, share=0.05, span_share=0.0)
+  places = [np.flatnonzero(row >= 0) for row in labels]
+  assert np.mean([b - a == 1 for a, b in places]) < 0.15
 
 
 def test_what_is_too_many_is_cut_at_random_and_may_split_a_word():

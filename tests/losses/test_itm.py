@@ -68,6 +68,18 @@ def test_an_unlike_pair_may_still_be_drawn():
   assert 1 <= rare <= 15  # 6e-5 of 96,000 draws: 5.8 are expected
 
 
+def test_the_softmax_is_over_the_true_pairs_too():
+  """Own cosines of 1 over 0.07 have nearly all of it: what is left of the best other,
+  at 0.2, is exp(-11.4), about the floor; over the others alone it would be certain."""
+  best = np.arange(8) ^ 1
+  similarity = np.where(np.arange(8) == best[:, None], 0.2, -1.0).astype(np.float32)
+  similarity[np.arange(8), np.arange(8)] = 1.0
+  p, _ = reference.itm_probabilities(similarity, np.arange(8), 0.07, 8)
+  np.testing.assert_allclose(p[0, 1], 0.2582, atol=1e-4)
+  found = shares(draws(similarity, np.arange(8), 0.07).image_of_text)
+  np.testing.assert_allclose(found, p, atol=4.5 * np.sqrt(0.25 * 0.75 / DRAWS))
+
+
 def test_a_batch_of_one_identity_has_no_negatives_and_a_finite_loss(similarity):
   found = draws(similarity, np.zeros(8, int), TEMPERATURE, 4)
   assert not np.any(found.text_valid) and not np.any(found.image_valid)

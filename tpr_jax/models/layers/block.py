@@ -9,9 +9,9 @@ projections that write to the residual stream; biases 0.
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from tpr_jax.models.layers.attention import SelfAttention
+from tpr_jax.models.layers.drop_path import drop_path
 from tpr_jax.models.layers.mlp import Mlp
 from tpr_jax.models.layers.norm import LayerNorm
 from tpr_jax.models.watch import Watch
@@ -52,12 +52,7 @@ class Block(nn.Module):
     return x if watch is None else watch.state(x)
 
   def _keep(self, y: jax.Array, train: bool) -> jax.Array:
-    if not train or self.drop_path == 0.0:
-      return y
-    keep = 1.0 - self.drop_path
-    shape = (y.shape[0],) + (1,) * (y.ndim - 1)
-    kept = jax.random.bernoulli(self.make_rng("dropout"), keep, shape)
-    return jnp.where(kept, y / jnp.asarray(keep, y.dtype), 0)
+    return drop_path(y, self.drop_path, train, self.make_rng)
 
 
 class Blocks(nn.Module):

@@ -25,18 +25,24 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 class Mlp(nn.Module):
-  """Dense(ratio x width), activation, Dense(width)."""
+  """Dense(ratio x width), activation, Dense(width).
+
+  In training each of the two is followed by dropout, if any; rng "dropout"."""
 
   ratio: int = 4
   activation: str = "quick_gelu"
   out_std: float | None = None
   dtype: str = "float32"
+  hidden_std: float | None = None  # None: (2 width) ** -0.5, as in CLIP
+  dropout: float = 0.0
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     """[..., D] -> [..., D]."""
     width = x.shape[-1]
-    hidden_std = (2 * width) ** -0.5
-    x = Dense(self.ratio * width, std=hidden_std, dtype=self.dtype, name="fc")(x)
+    std = (2 * width) ** -0.5 if self.hidden_std is None else self.hidden_std
+    x = Dense(self.ratio * width, std=std, dtype=self.dtype, name="fc")(x)
     x = ACTIVATIONS[self.activation](x)
-    return Dense(width, std=self.out_std, dtype=self.dtype, name="proj")(x)
+    x = nn.Dropout(self.dropout)(x, deterministic=not train)
+    x = Dense(width, std=self.out_std, dtype=self.dtype, name="proj")(x)
+    return nn.Dropout(self.dropout)(x, deterministic=not train)

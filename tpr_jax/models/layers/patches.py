@@ -31,7 +31,7 @@ def grid(
 
 
 class Patches(nn.Module):
-  """A convolution with kernel `patch` and step `stride`, without bias.
+  """A convolution with kernel `patch` and step `stride`, by default without bias.
 
   When patches do not overlap it runs as one matrix product, which is faster in both
   directions on CPU; the kernel has the shape of a convolution's either way. Initially
@@ -41,6 +41,7 @@ class Patches(nn.Module):
   patch: tuple[int, int]
   stride: tuple[int, int]
   dtype: str = "float32"
+  use_bias: bool = False
 
   @nn.compact
   def __call__(self, image: jax.Array) -> jax.Array:
@@ -59,12 +60,18 @@ class Patches(nn.Module):
       x = x.reshape(-1, rows, high, columns, wide, channels)
       x = x.transpose(0, 1, 3, 2, 4, 5).reshape(x.shape[0], rows * columns, -1)
       flat = kernel.reshape(-1, self.width)
-      return numerics.contract("abi,io->abo", x, flat, self.dtype).astype(self.dtype)
-    x = jax.lax.conv_general_dilated(
+      x = numerics.contract("abi,io->abo", x, flat, self.dtype)
+    else:
+      x = self._overlapping(image, kernel).reshape(-1, rows * columns, self.width)
+    if self.use_bias:
+      x = x + self.param("bias", nn.initializers.zeros, (self.width,), jnp.float32)
+    return x.astype(self.dtype)
+
+  def _overlapping(self, image: jax.Array, kernel: jax.Array) -> jax.Array:
+    return jax.lax.conv_general_dilated(
       image.astype(self.dtype),
       kernel.astype(self.dtype),
       window_strides=tuple(self.stride),
       padding="VALID",
       dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
-    return x.reshape(x.shape[0], rows * columns, self.width)

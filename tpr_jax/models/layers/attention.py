@@ -29,14 +29,14 @@ class Heads(nn.Module):
   width: int
   heads: int
   dtype: str = "float32"
+  std: float | None = None  # as in `Dense`
 
   @nn.compact
   def __call__(self, x: jax.Array) -> list[jax.Array]:
     """[B, L, in] -> `count` arrays [B, L, H, D / H] in `dtype`."""
     size, features = x.shape[-1], self.count * self.width
-    kernel = self.param(
-      "kernel", nn.initializers.normal(size**-0.5), (size, features), jnp.float32
-    )
+    normal = nn.initializers.normal(size**-0.5 if self.std is None else self.std)
+    kernel = self.param("kernel", normal, (size, features), jnp.float32)
     bias = self.param("bias", nn.initializers.zeros, (features,), jnp.float32)
     shape = (self.count, self.heads, self.width // self.heads)
     by_head = sharding.divides("tensor", self.heads)

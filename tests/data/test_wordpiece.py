@@ -10,60 +10,10 @@ from tests.data.test_tokenizer import pool
 from tpr_jax.data import tokenizer as tokenizers
 from tpr_jax.data import train_bpe, train_wordpiece, wordpiece
 
-WORDS = """the man woman wear ##ing ##s a in red ##dish black and white t shirt jack ##et
-un ##able ##ly 20 3 cafe na ##ive nike it bag trousers , . ; - # ( ) ' / & ! % [ ] cls
-sep mask unk pad <"""
+WORDS = """the man woman wear ##ing ##s a in red ##dish black and white t shirt jack
+##et un ##able ##ly 20 3 cafe na ##ive nike it bag trousers , . ; - # ( ) ' / & ! % [ ]
+cls sep mask unk pad <"""
 WORDS = WORDS.split()
-  "the",
-  "man",
-  "woman",
-  "wear",
-  "##ing",
-  "##s",
-  "a",
-  "in",
-  "red",
-  "##dish",
-  "black",
-  "and",
-  "white",
-  "t",
-  "shirt",
-  "jack",
-  "##et",
-  "un",
-  "##able",
-  "##ly",
-  "20",
-  "3",
-  "cafe",
-  "na",
-  "##ive",
-  "nike",
-  "it",
-  "bag",
-  "trousers",
-  ",",
-  ".",
-  ";",
-  "-",
-  "#",
-  "(",
-  ")",
-  "'",
-  "/",
-  "&",
-  "!",
-  "%",
-  "[",
-  "]",
-  "cls",
-  "sep",
-  "mask",
-  "unk",
-  "pad",
-  "<",
-]
 
 
 @pytest.fixture(scope="module")

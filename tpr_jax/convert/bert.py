@@ -88,6 +88,40 @@ class Report:
   resized: list[str] = dataclasses.field(default_factory=list)
 
 
+def fields(config: Mapping[str, Any], place: str = "config.json") -> dict[str, Any]:
+  """A BERT's config.json -> fields of `models.bert.BertTower`.
+
+  Returns:
+    vocab_size, length, width, layers, heads, hidden, epsilon.
+
+  Raises:
+    ConvertError: another model, or a BERT of a kind that ours is not.
+  """
+  names = dict(
+    vocab_size="vocab_size",
+    length="max_position_embeddings",
+    width="hidden_size",
+    layers="num_hidden_layers",
+    heads="num_attention_heads",
+    hidden="intermediate_size",
+    epsilon="layer_norm_eps",
+  )
+  expected = dict(
+    model_type="bert", hidden_act="gelu", position_embedding_type="absolute"
+  )
+  # Old configs leave out what all models of their time had.
+  config = {**expected, "layer_norm_eps": 1e-12, **config}
+  wrong = [
+    f"{name} is {config[name]!r}, expected {value!r}"
+    for name, value in expected.items()
+    if config[name] != value
+  ]
+  wrong += [f"{name} is missing" for name in names.values() if name not in config]
+  if wrong:
+    raise ConvertError(f"{place} is of no BERT like ours: {'; '.join(wrong)}")
+  return {ours: config[theirs] for ours, theirs in names.items()}
+
+
 def from_huggingface(
   state: Mapping[str, np.ndarray],
   shapes: Mapping[str, tuple[int, ...]],

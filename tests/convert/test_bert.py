@@ -1,6 +1,9 @@
 """BERT's and MRA's names to ours and back; what is missing, extra or misshaped."""
 
+import collections
 import json
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -249,10 +252,15 @@ def test_a_folder_of_hugging_face(state, tmp_path):
     files.weights("/no/such/place.pth")
 
 
-def test_a_torch_file_of_mra(state, tmp_path):
+def test_a_torch_file_of_mra(state, tmp_path, monkeypatch):
   torch = pytest.importorskip("torch", reason="torch writes the file of this test")
+  # Its config, beside the weights, may be what the YAML library made of it.
+  yaml = {"__module__": "ruamel.yaml.comments"}
+  kind = type("CommentedMap", (collections.OrderedDict,), yaml)
+  for name in ("ruamel", "ruamel.yaml", "ruamel.yaml.comments"):
+    monkeypatch.setitem(sys.modules, name, SimpleNamespace(CommentedMap=kind))
   file = {k: torch.from_numpy(np.array(v)) for k, v in mra(state).items()}
-  torch.save(dict(model=file, config=dict(embed_dim=8)), tmp_path / "pretrain.pth")
+  torch.save(dict(model=file, config=kind(embed_dim=8)), tmp_path / "pretrain.pth")
   found, _ = files.weights(tmp_path / "pretrain.pth")
   params, _ = bert.from_mra(found, shapes())
   equal(params, bert.from_mra(mra(state), shapes())[0])

@@ -160,13 +160,17 @@ def batch(golden):
   return golden[1]["ids"], golden[1]["image_tokens"]
 
 
-def drawn(module, batch):
-  return weights.drawn(module, *batch)["params"]
-
-
-def test_every_part_learns_but_running_statistics(batch):
+@pytest.fixture(scope="module")
+def step(batch):
+  """(gradient function, parameters, (loss, gradients) of a training step)."""
   module, loss = whole(layers=2, fusion_layer=1, dropout=0.0)
-  grads = jax.jit(jax.grad(loss))(drawn(module, batch), batch, jax.random.key(1))
+  params = weights.drawn(module, *batch)["params"]
+  grad_fn = jax.value_and_grad(loss)
+  return grad_fn, params, jax.jit(grad_fn)(params, batch, jax.random.key(1))
+
+
+def test_every_part_learns_but_running_statistics(step):
+  grads = step[2][1]
   still = {k for k, g in tree.flat(grads).items() if not np.any(np.asarray(g))}
   sides = ("image_projection", "text_projection")
   assert still == {f"{side}/bn/{x}" for side in sides for x in ("mean", "variance")}
@@ -174,28 +178,27 @@ def test_every_part_learns_but_running_statistics(batch):
   assert segments[0].any() and not segments[1].any()
 
 
-def test_recomputed_layers_give_the_same_gradients(batch):
+def test_recomputed_layers_give_the_same_gradients(golden, batch):
   """With the same dropout: a layer that is recomputed draws what it drew before."""
   fields = {**bert_side.FIELDS, "layers": 2, "fusion_layer": 1, "dropout": 0.3}
   params = weights.drawn(BertTower(**fields), *batch)["params"]
+  args = golden[1]["text"], batch[0] != 0, batch[1], None, True
+  rngs = dict(dropout=jax.random.key(1, impl="unsafe_rbg"))  # compiles far faster
 
   def found(remat):
-    tower = BertTower(**fields, remat=bool(remat))
-    rngs = dict(dropout=jax.random.key(1))
-    out = lambda params: tower.apply({"params": params}, *batch, True, rngs=rngs)
-    return jax.jit(jax.grad(lambda params: jnp.mean(jnp.square(out(params) - 0.3))))(
-      params
-    )
+    tower = BertTower(**fields, remat=remat)
+    out = lambda p: tower.apply({"params": p}, *args, method="fusion", rngs=rngs)
+    return jax.jit(jax.grad(lambda p: jnp.mean(jnp.square(out(p) - 0.3))))(params)
 
-  for ours, theirs in zip(*map(jax.tree.leaves, map(found, (0, 1))), strict=True):
+  plain, again = found(False), found(True)
+  assert np.any(np.asarray(plain["layer_1"]["cross_attn"]["kv"]["kernel"]))
+  for ours, theirs in zip(*map(jax.tree.leaves, (plain, again)), strict=True):
     np.testing.assert_allclose(ours, theirs, atol=1e-6, rtol=1e-4)
 
 
-def test_on_a_mesh_gradients_are_those_of_one_device(batch):
+def test_on_a_mesh_gradients_are_those_of_one_device(step, batch):
   """Heads over tensor devices, the token table by words, the batch over the rest."""
-  module, loss = whole(layers=2, fusion_layer=1)
-  params = drawn(module, batch)
-  grad_fn = jax.value_and_grad(functools.partial(loss, train=False))
+  grad_fn, params, expected = step
   mesh = sharding.make_mesh(dict(data=2, fsdp=2, tensor=2))
   params_sh = sharding.state_shardings(params, mesh, ("auto",))
   split = {k for k, s in tree.flat(params_sh).items() if "tensor" in str(s.spec)}
@@ -203,11 +206,9 @@ def test_on_a_mesh_gradients_are_those_of_one_device(batch):
   kernels += ("cross_attn/q", "cross_attn/kv", "cross_attn/out")
   assert {f"text/layer_1/{name}/kernel" for name in kernels} <= split
   assert "text/token_embedding" in split
-  args = batch, jax.random.key(0)
-  expected = jax.jit(grad_fn)(params, *args)
-  args = jax.device_put(batch, sharding.batch_sharding(mesh)), args[1]
   on_mesh = jax.jit(sharding.on_mesh(grad_fn, mesh, params_sh))
-  found = on_mesh(jax.device_put(params, params_sh), *args)
+  rows = jax.device_put(batch, sharding.batch_sharding(mesh))
+  found = on_mesh(jax.device_put(params, params_sh), rows, jax.random.key(1))
   for ours, theirs in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
     np.testing.assert_allclose(ours, theirs, atol=2e-5, rtol=1e-4)
 

@@ -16,6 +16,7 @@ from tpr_jax.core import sharding
 from tpr_jax.core.types import Params
 from tpr_jax.data import sampler as samplers
 from tpr_jax.models import build as model_build
+from tpr_jax.models import clip_text
 
 
 class Program(NamedTuple):
@@ -56,7 +57,13 @@ def model(
 def init_fn(
   config: ConfigDict, module: Any, end_id: int
 ) -> Callable[[jax.Array], Params]:
-  """key -> fresh parameters of the module; `end_id`: the tokenizer's end token."""
+  """key -> fresh parameters of the module; `end_id`: the tokenizer's end token.
+
+  Raises:
+    ValueError: the text tower cannot find this end token.
+  """
+  if isinstance(module.text, clip_text.TextTower):
+    clip_text.check_end(module.text.vocab_size, end_id)
   image = jnp.zeros((2, *config.model.image_size, 3), jnp.uint8)
   text = jnp.full((2, config.text.length), end_id, jnp.int32)
   return lambda key: module.init(key, image, text)["params"]

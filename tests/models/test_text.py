@@ -1,4 +1,5 @@
 import functools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.models import weights
+from tpr_jax import program
 from tpr_jax.models import build, clip_text
 
 VOCAB, LENGTH = 50, 16
@@ -83,3 +85,14 @@ def test_too_long_a_text_is_refused(model_and_params):
 def test_an_id_outside_the_vocabulary_is_not_silently_another_word(model_and_params):
   out = encode(model_and_params, [[48, 1, 77, 49] + [0] * 12])
   assert np.isnan(out["text"]).all()
+
+
+def test_a_vocabulary_whose_end_is_not_last_is_refused(model_and_params):
+  """WordPiece's: its end token has a small id, and argmax would find a word."""
+  model, _ = model_and_params
+  config = SimpleNamespace(
+    model=SimpleNamespace(image_size=(16, 8)), text=SimpleNamespace(length=LENGTH)
+  )
+  assert callable(program.init_fn(config, model, VOCAB - 1))
+  with pytest.raises(ValueError, match=r"id 3 of 50.*highest id.*use 'people'"):
+    program.init_fn(config, model, 3)

@@ -72,3 +72,13 @@ def test_bfloat16_keeps_a_float32_softmax():
   np.testing.assert_allclose(weights.sum(axis=-1), 1.0, atol=1e-6)
   wide = attention.attend(*(x.astype(jnp.float32) for x in (q, k, v)))
   np.testing.assert_allclose(out.astype(jnp.float32), wide, atol=0.03)
+
+
+def test_dropout_is_of_the_weights():
+  """Halved weights halve the result; those returned are those that were used."""
+  rng = np.random.default_rng(9)
+  q, k, v = rng.normal(size=(3, 2, 4, 2, 3)).astype(np.float32)
+  plain, weights = attention.attend(q, k, v, return_weights=True)
+  half = attention.attend(q, k, v, drop=lambda w: 0.5 * w, return_weights=True)
+  np.testing.assert_allclose(half[0], 0.5 * plain, rtol=1e-6)
+  np.testing.assert_allclose(half[1], 0.5 * weights, rtol=1e-6)

@@ -67,10 +67,30 @@ def read(place: str | os.PathLike) -> Source:
     return _folder(path)
   if path.is_file():
     return _file(path)
-  name = str(place)
-  if not _HUB_ID.fullmatch(name) or path.suffix in _SUFFIXES:
-    raise ConvertError(f"{name}: no such file or folder")
-  return _folder(_download(name))
+  return _folder(_downloaded(place))
+
+
+def weights(
+  place: str | os.PathLike,
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+  """The leaves of a checkpoint of any model, as its file names them; no code is run.
+
+  Args:
+    place: as in `read`.
+
+  Returns:
+    name -> float32 array ("module." prefixes and wrapping dictionaries are gone); the
+    config.json beside them, {} where a file is named by itself.
+
+  Raises:
+    ConvertError: nothing there, a broken file, a pickle with code.
+  """
+  path = pathlib.Path(place).expanduser()
+  if path.is_file():
+    return _unprefixed(_weights(path)[0]), {}
+  path = path if path.is_dir() else _downloaded(place)
+  config_name, weights_name = _pair(path)
+  return _of_folder(path, weights_name), _json(path / config_name)
 
 
 def _file(path: pathlib.Path) -> Source:
@@ -85,18 +105,28 @@ def _file(path: pathlib.Path) -> Source:
   return Source(str(path), weights, layout, dict(known), None)
 
 
+def _pair(path: pathlib.Path) -> tuple[str, str]:
+  """Names of the config and the weights in a folder."""
+  for pair in _PAIRS:
+    if all((path / name).is_file() for name in pair):
+      return pair
+  present = sorted(file.name for file in path.iterdir())
+  raise ConvertError(
+    f"{path} holds no checkpoint; expected "
+    + ", or ".join(" with ".join(pair) for pair in _PAIRS)
+    + f"; found {', '.join(present[:8]) or 'nothing'}. A file of weights without its"
+    " config can be named by itself"
+  )
+
+
+def _of_folder(path: pathlib.Path, weights_name: str) -> dict[str, np.ndarray]:
+  if weights_name.endswith(".index.json"):
+    return _unprefixed(_shards(path / weights_name))
+  return _unprefixed(_weights(path / weights_name)[0])
+
+
 def _folder(path: pathlib.Path) -> Source:
-  for config_name, weights_name in _PAIRS:
-    if (path / config_name).is_file() and (path / weights_name).is_file():
-      break
-  else:
-    present = sorted(file.name for file in path.iterdir())
-    raise ConvertError(
-      f"{path} holds no checkpoint; expected "
-      + ", or ".join(" with ".join(pair) for pair in _PAIRS)
-      + f"; found {', '.join(present[:8]) or 'nothing'}. A file of weights without its"
-      " config can be named by itself"
-    )
+  config_name, weights_name = _pair(path)
   config = _json(path / config_name)
   if config_name == "config.json":
     beside = path / "preprocessor_config.json"
@@ -106,11 +136,7 @@ def _folder(path: pathlib.Path) -> Source:
     known = settings.from_tpr_jax(str(path), config)
   else:
     known = settings.from_open_clip(str(path), config)
-  if weights_name.endswith(".index.json"):
-    weights = _shards(path / weights_name)
-  else:
-    weights, _ = _weights(path / weights_name)
-  weights = _unprefixed(weights)
+  weights = _of_folder(path, weights_name)
   layout = _layout(path, weights)
   if "image_size" in known:
     known.update(_grid(path, weights, layout, known))
@@ -234,6 +260,14 @@ def _unprefixed(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   while weights and all(name.startswith("module.") for name in weights):
     weights = {name.removeprefix("module."): v for name, v in weights.items()}
   return weights
+
+
+def _downloaded(place: str | os.PathLike) -> pathlib.Path:
+  """The local folder of what is no file or folder here."""
+  name = str(place)
+  if not _HUB_ID.fullmatch(name) or pathlib.Path(name).suffix in _SUFFIXES:
+    raise ConvertError(f"{name}: no such file or folder")
+  return _download(name)
 
 
 def _download(name: str) -> pathlib.Path:

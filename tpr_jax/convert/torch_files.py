@@ -40,7 +40,7 @@ _DTYPES = {
   "ByteStorage": np.dtype("u1"),
   "BoolStorage": np.dtype("?"),
 }
-_IGNORED_MODULES = ("numpy", "collections", "argparse", "_codecs")
+_IGNORED_MODULES = ("numpy", "collections", "argparse", "_codecs", "ruamel")
 _IGNORED_BUILTINS = ("set", "frozenset", "dict", "list", "int", "float", "bool", "str")
 _IGNORED_TORCH = ("Size", "device", "float16", "float32", "bfloat16", "int64")
 

@@ -1,16 +1,20 @@
-"""Captions to token ids: CLIP's vocabulary by three routes, and small ones of ours.
+"""Captions to token ids: CLIP's vocabulary by three routes, BERT's, and our own.
 
   build("people")          our byte-level BPE (people_bpe.json), for tiny models
   build("clip:PLACE")      transformers' CLIPTokenizer from a folder or a hub id
   build("merges:PATH")     the same, from CLIP's bpe_simple_vocab_16e6.txt(.gz)
   build("instant")         CLIP's vocabulary inside the instant-clip-tokenizer package
   build("json:FOLDER")     any tokenizer.json with our special tokens, as exports write
+  build("bert:PLACE")      BERT's WordPiece from a folder or a hub id (wordpiece.py)
+  build("people_wordpiece")  a small WordPiece of ours, for tiny models with BERT
 
 Every route cleans the text first, as CLIP does (`clean`), so the CLIP routes give
-the same ids. Every vocabulary ends with its end token: `argmax(ids)` finds the end of
-a caption. Captions are data, never commands: `<|endoftext|>` typed inside a caption is
-encoded as the ordinary characters it is made of, where CLIP's own tokenizer would put
-a second end token there and move the place that the text feature is read from.
+the same ids. All vocabularies but WordPiece's end with their end token, so that
+`argmax(ids)` finds the end of a caption; CLIP's text tower relies on it and refuses
+others (`end_is_last`). Captions are data, never commands: `<|endoftext|>` typed inside
+a caption is encoded as the ordinary characters it is made of, where CLIP's own
+tokenizer would put a second end token there and move the place that the text feature is
+read from.
 """
 
 import abc
@@ -31,7 +35,15 @@ from tpr_jax.data import spans
 START, END = "<|startoftext|>", "<|endoftext|>"
 PAD, MASK = "<|pad|>", "<|mask|>"  # of tokenizer.json; CLIP's vocabulary has neither
 PEOPLE = pathlib.Path(__file__).with_name("people_bpe.json")
-ROUTES = ("people", "instant", "clip:FOLDER_OR_HUB_ID", "merges:PATH", "json:FOLDER")
+ROUTES = (
+  "people",
+  "instant",
+  "clip:FOLDER_OR_HUB_ID",
+  "merges:PATH",
+  "json:FOLDER",
+  "bert:FOLDER_OR_HUB_ID",
+  "people_wordpiece",
+)
 CLIP_MERGES = 48_894
 # Printable ASCII without an ampersand: ftfy and html.unescape leave it as it is.
 _PLAIN = re.compile(r"[\n\t -%'-~]*")
@@ -74,16 +86,33 @@ class Tokenizer(abc.ABC):
   Attributes:
     name: the spec it was built from.
     vocab_size: number of ids, special ones included.
-    start_id, end_id, mask_id: special ids; end_id = vocab_size - 1.
+    start_id, end_id, mask_id: special ids.
     pad_id: always 0. CLIP's vocabulary has a word there too ("!"): what lies after
       end_id is padding, whatever its id.
+    continues: bool [vocab_size], True for tokens that continue the word of the token
+      before them; None: this vocabulary does not tell (WordPiece's does).
   """
 
   pad_id = 0
+  continues: np.ndarray | None = None
 
-  def __init__(self, name: str, vocab_size: int, mask_id: int, start_id: int):
+  def __init__(
+    self,
+    name: str,
+    vocab_size: int,
+    mask_id: int,
+    start_id: int,
+    end_id: int | None = None,
+  ):
+    """end_id: default, the last one."""
     self.name, self.vocab_size = name, vocab_size
-    self.mask_id, self.start_id, self.end_id = mask_id, start_id, vocab_size - 1
+    self.mask_id, self.start_id = mask_id, start_id
+    self.end_id = vocab_size - 1 if end_id is None else end_id
+
+  @property
+  def end_is_last(self) -> bool:
+    """Whether the end token has the highest id, so that argmax(ids) finds it."""
+    return self.end_id == self.vocab_size - 1
 
   @abc.abstractmethod
   def words(self, texts: Sequence[str]) -> list[list[int]]:
@@ -272,6 +301,10 @@ def build(spec: str) -> Tokenizer:
     return _Instant()
   if kind == "clip" and place:
     return _Clip(spec, clip_folder(place))
+  if spec == "people_wordpiece" or (kind == "bert" and place):
+    from tpr_jax.data import wordpiece  # which needs this module
+
+    return wordpiece.bert(spec, place) if place else wordpiece.people()
   if kind == "json" and place:
     return _Json(spec, pathlib.Path(place).expanduser())
   if kind == "merges" and place:

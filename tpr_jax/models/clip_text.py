@@ -16,6 +16,21 @@ from tpr_jax.models.watch import Watch
 from tpr_jax.ops import attention
 
 
+def check_end(vocab_size: int, end_id: int) -> None:
+  """Refuses a vocabulary in which `end_of_text` would find another token.
+
+  Raises:
+    ValueError: the end token is not the last one.
+  """
+  if end_id != vocab_size - 1:
+    raise ValueError(
+      f"text.tokenizer: the end token has id {end_id} of {vocab_size:,}; CLIP's text"
+      " tower finds the end of a caption by its highest id, so that it has to be the"
+      " last. WordPiece vocabularies are for BERT's towers: use 'people' or one of"
+      " CLIP's"
+    )
+
+
 def end_of_text(ids: jax.Array) -> jax.Array:
   """int [B, L] -> int [B]: the end token has the highest id of the vocabulary."""
   return jnp.argmax(ids, axis=1)

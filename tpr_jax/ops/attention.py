@@ -4,6 +4,8 @@
 Shapes: B batch, Lq queries, Lk keys, H heads, Dh head width.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -26,6 +28,7 @@ def attend(
   v: jax.Array,
   mask: jax.Array | None = None,
   *,
+  drop: Callable[[jax.Array], jax.Array] | None = None,
   return_weights: bool = False,
 ) -> jax.Array | tuple[jax.Array, jax.Array]:
   """[B, Lq, H, Dh], [B, Lk, H, Dh] x 2 -> [B, Lq, H, Dh] in q's dtype.
@@ -34,7 +37,8 @@ def attend(
     mask: broadcasts to [B, H, Lq, Lk]. Boolean: True may be seen. Floating point: added
       to the logits. A query that may see nothing gets the plain mean of all values (and
       never NaN): callers mask it later.
-    return_weights: also return the float32 weights [B, H, Lq, Lk].
+    drop: dropout of the weights, [B, H, Lq, Lk] -> the same; None: no dropout.
+    return_weights: also return the float32 weights [B, H, Lq, Lk], after `drop`.
 
   The softmax is float32 whatever the dtype of q.
   """
@@ -47,5 +51,7 @@ def attend(
     else:
       logits = logits + mask.astype(jnp.float32)
   weights = jax.nn.softmax(logits, axis=-1)
+  if drop is not None:
+    weights = drop(weights)
   out = numerics.contract("bhqk,bkhd->bqhd", weights, v, dtype).astype(q.dtype)
   return (out, weights) if return_weights else out

@@ -169,6 +169,10 @@ def loader_options(name: str) -> ConfigDict:
     "luperson_t": dict(
       annotations=placeholder(str), images="images", drop_last=100_000
     ),
+    "sda": dict(annotations=placeholder(str), images="", identity="image"),
+    "pedes_json": dict(
+      set="cuhk", annotations="", images=placeholder(str), clean=placeholder(bool)
+    ),
     "shards": dict(name=placeholder(str)),
     "rendered": dict(
       seed=0,

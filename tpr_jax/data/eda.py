@@ -19,20 +19,19 @@ import numpy as np
 from tpr_jax.data.synonyms import Synonyms
 
 # Words that carry a sentence rather than say something of a person.
-STOP = frozenset(
-  """
-  a an the this that these those some any each every all both no not nor only own same
-  i me my myself we us our ours you your yours he him his himself she her hers herself
-  it its itself they them their theirs themselves who whom whose which what
-  and or but if because as until while of at by for with about against between into
-  through during before after above below to from up down in out on off over under
-  again further then once here there when where why how than too very so such just
-  am is are was were be been being has have had having do does did doing done
-  will would shall should can could may might must s t don
-  """.split()
-)
+_STOP = """
+a an the this that these those some any each every all both no not nor only own same
+i me my myself we us our ours you your yours he him his himself she her hers herself
+it its itself they them their theirs themselves who whom whose which what
+and or but if because as until while of at by for with about against between into
+through during before after above below to from up down in out on off over under
+again further then once here there when where why how than too very so such just
+am is are was were be been being has have had having do does did doing done
+will would shall should can could may might must s t don
+"""
+STOP = frozenset(_STOP.split())
 _TRIES_TO_INSERT = 10  # draws of a word, to find one that has a synonym
-_TRIES_TO_SWAP = 4  # draws of a second place that is not the first
+_TRIES_TO_SWAP = 3  # draws of a second place that is not the first
 
 Operation = Callable[[list[str], np.random.Generator, float, Synonyms], list[str]]
 

@@ -3,8 +3,8 @@
 Places are visited in random order until enough are chosen. Each, with probability
 `span_share`, begins a span of 2..`longest` tokens, else of one; both ends of a span are
 moved outwards to whole words. If that is too many, random ones of them are kept, which
-may leave part of a word. Of the chosen, `mask` become the mask token, `random` any token
-of the vocabulary, and the rest stay as they are.
+may leave part of a word. Of the chosen, `mask` become the mask token, `random` any
+token of the vocabulary, and the rest stay as they are.
 Two rules of how many, and where:
   "words"     the paper's: round(share n) of the n tokens between start and end, at most
               `most`; padding and the end token are never chosen

@@ -171,7 +171,10 @@ def loader_options(name: str) -> ConfigDict:
     ),
     "sda": dict(annotations=placeholder(str), images="", identity="image"),
     "pedes_json": dict(
-      set="cuhk", annotations="", images=placeholder(str), clean=placeholder(bool)
+      name="cuhk",
+      annotations=placeholder(str),
+      images=placeholder(str),
+      rule=placeholder(str),
     ),
     "shards": dict(name=placeholder(str)),
     "rendered": dict(

@@ -2,6 +2,7 @@
 
 import collections
 import itertools
+import json
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from tests.data.noise import dataset
 from tests.data.test_shards import written
-from tpr_jax.data import boxes, regions
+from tpr_jax.data import boxes, build, regions
 from tpr_jax.data.record import Dataset, DatasetError, ImageError, Record
 
 MRA = ((224, 224), (7, 7))  # picture and patches of its pre-training
@@ -66,6 +67,20 @@ def test_without_regions_it_is_the_whole_picture_and_nothing_is_drawn():
   rng = np.random.default_rng(0)
   assert regions.choose(record(), rng, 200, 100) == ((0, 0, 100, 200), None)
   assert rng.random() == np.random.default_rng(0).random()
+
+
+def test_ones_own_records_may_have_regions(tmp_path):
+  rows = [
+    {"image": f"{i}.jpg", "captions": ["a man"], "regions": [region()] * i}
+    for i in range(3)
+  ]
+  text = "".join(json.dumps(row) + "\n" for row in rows)
+  (tmp_path / "any.jsonl").write_text(text, "utf-8")
+  for name in ("lines", "folder"):
+    options = {"default_split": "train"}
+    data = build.dataset(name, tmp_path, "train", options)
+    assert [len(regions.of(record)) for record in data.records] == [0, 1, 2]
+    regions.check(data)
 
 
 # ---- patches

@@ -67,3 +67,36 @@ def part_similarity(a, b):
       ]
       out[i, j] = np.mean(cosines)
   return out
+
+
+def itc(image, text, ids, temperature, smoothing=0.0):
+  """MRA's ITC from unit features, [B]; both directions, loops over the targets."""
+  count = len(ids)
+  out = np.zeros(count)
+  for a, b in ((image, text), (text, image)):
+    for i in range(count):
+      p = softmax(np.array([np.dot(a[i], b[j]) / temperature for j in range(count)]))
+      equal = sum(ids[i] == ids[k] for k in range(count))
+      for j in range(count):
+        target = (1 - smoothing) * (ids[i] == ids[j]) / equal + smoothing / count
+        out[i] -= 0.5 * target * np.log(p[j])
+  return out
+
+
+def itm_probabilities(similarity, ids, temperature, group):
+  """(of each text's image [B, B], of each image's text [B, B]); rows sum to 1, or to 0
+  where no other identity is in the batch."""
+  count, found = len(ids), []
+  for s in (similarity, similarity.T):
+    table = np.zeros((count, count))
+    for i in range(count):
+      start = i // group * group
+      near = range(start, start + group)
+      p = softmax(np.array([s[i, j] / temperature for j in near]))
+      weights = {j: p[j - start] + 1e-5 for j in near if ids[i] != ids[j]}
+      if not weights:
+        weights = {j: 1.0 for j in range(count) if ids[i] != ids[j]}
+      for j, weight in weights.items():
+        table[i, j] = weight / sum(weights.values())
+    found.append(table)
+  return tuple(found)

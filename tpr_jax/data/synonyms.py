@@ -5,11 +5,11 @@
   build("wordnet:PATH")   WordNet from its `dict` folder (index.noun, data.noun, ...) or
                           from the zip of it that nltk's downloader leaves
 A run says which of them it uses (`describe`), for the captions that it shows differ.
+WordNet, as in MRA, gives the words of every sense: "black" becomes a surname or a slur.
 Every synonym is lower case letters and single spaces.
 """
 
 import abc
-import functools
 import mmap
 import os
 import pathlib
@@ -93,10 +93,12 @@ class _WordNet(Synonyms):
     self._index = {kind: _index(read(f"index.{kind}")) for kind in _KINDS}
     self._data = {kind: read(f"data.{kind}") for kind in _KINDS}
     self._irregular = {kind: _exceptions(read(f"{kind}.exc")) for kind in _KINDS}
-    self.of = functools.lru_cache(maxsize=None)(self._look_up)
+    self._known: dict[str, tuple[str, ...]] = {}
 
-  def of(self, word):  # what `__init__` puts in its place remembers
-    return self._look_up(word)
+  def of(self, word):
+    if word not in self._known:
+      self._known[word] = self._look_up(word)
+    return self._known[word]
 
   def describe(self):
     words = len(set().union(*self._index.values()))

@@ -1,7 +1,8 @@
 """Image-text contrast of MRA and APTM (arXiv:2507.10195, arXiv:2306.02898), section
 "ITC": a softmax over the batch, whose targets are all pairs of the same identity.
 
-  s_ij = <text_i, image_j> / temperature       y_ij = [id_i = id_j] / sum_k [id_i = id_k]
+  s_ij = <text_i, image_j> / temperature
+  y_ij = [id_i = id_j] / sum_k [id_i = id_k]
   t_ij = (1 - smoothing) y_ij + smoothing / B
   L_i  = -(sum_j t_ij log softmax_j(s_ij) + sum_j t_ij log softmax_j(s_ji)) / 2
 For regions and their phrases an id is that of the phrase. The temperature divides here;
@@ -21,7 +22,7 @@ def itc(
   temperature: jax.Array | float,
   *,
   smoothing: float = 0.0,
-  feature_grad_scale: float = 1.0,
+  feature_grad_scale: jax.Array | float = 1.0,
   valid: jax.Array | None = None,
 ) -> jax.Array:
   """[B, B] cosines, rows texts, columns images -> [B] float32, unreduced.
@@ -42,10 +43,9 @@ def itc(
   if not 0 <= smoothing <= 1:
     raise ValueError(f"itc: smoothing={smoothing}; expected 0 to 1")
   cosine = similarity.astype(jnp.float32)
-  if feature_grad_scale != 1.0:
-    constant = jax.lax.stop_gradient(cosine)
-    # In this form the value is that of `cosine` to the last bit.
-    cosine = constant + feature_grad_scale * (cosine - constant)
+  constant = jax.lax.stop_gradient(cosine)
+  # In this form the value is that of `cosine` to the last bit.
+  cosine = constant + feature_grad_scale * (cosine - constant)
   column = jnp.ones(ids.shape, bool) if valid is None else valid
   same = ((ids[:, None] == ids[None, :]) & column[None, :]).astype(jnp.float32)
   target = same / jnp.maximum(jnp.sum(same, axis=1, keepdims=True), 1.0)

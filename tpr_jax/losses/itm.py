@@ -4,8 +4,9 @@
 For each text an image, and for each image a text, of another identity is drawn:
   P(image j | text i) ~ w_ij = softmax_j(s_ij / temperature) + 1e-5,  w_ij = 0 if
   id_i = id_j;  texts by the softmax along the columns.
-With the B true pairs they make 3B (`matching.pairs`, whose choice of the hardest
-negative `sample_negatives` replaces), classified in two:
+The softmax is over all columns, the true pairs' too: where these have nearly all of it,
+the draw is nearly uniform. With the B true pairs the negatives make 3B, assembled by
+`matching.pairs` and `matching.sides` as the hardest negatives are, classified in two:
   L_p = -log softmax(logits_p)[label_p],   class 1: a pair.
 MRA draws among the 40 pairs of one GPU: `group`. Where a whole group has one identity
 MRA's code stops; here the draw is then uniform among other identities of the batch.

@@ -7,7 +7,8 @@ each caption, and an image with two stands there twice; here it is one record. I
 and test there is a record for each image, its caption a list.
 
 The captions of ICFG-PEDES and RSTPReid are cleaned in all splits, as MRA does
-(data/caption_rules.py). What the originals hold is read by cuhk_pedes and its like.
+(data/caption_rules.py). The originals are read by cuhk_pedes and its like, which clean
+where their option rule asks for it.
 """
 
 import dataclasses
@@ -16,7 +17,6 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tpr_jax.data import caption_rules
 from tpr_jax.data.images import FileImages
 from tpr_jax.data.record import Dataset, DatasetError, Record, SplitError
 from tpr_jax.data.sources import annotations as notes
@@ -27,7 +27,7 @@ _LOOKED_AT = 20  # records whose pictures tell which folder they are in
 
 
 class _Set(NamedTuple):
-  """source: its name elsewhere; folder: of its pictures; rule: caption_rules.RULES."""
+  """source: its name elsewhere; folder: of its pictures; rule: that MRA cleans by."""
 
   source: str
   folder: str
@@ -66,21 +66,19 @@ def load(
     DatasetError: no such set or files, or records that cannot be used.
     SplitError: the set has no such file.
   """
-  for option, value, known in (
-    ("name", name, tuple(SETS)),
-    ("rule", rule, (None, *caption_rules.RULES)),
-  ):
-    if value not in known:
-      raise DatasetError(
-        f"pedes_json: the option {option} is {value!r}, expected "
-        f"{', '.join(filter(None, known))}"
-      )
+  if name not in SETS:
+    raise DatasetError(
+      f"pedes_json: the option name is {name!r}, expected {', '.join(SETS)}"
+    )
   known = SETS[name]
+  rule = known.rule if rule is None else rule
+  notes.check_rule("pedes_json", rule)
   path = _file(root, name, split, annotations)
   records = folder.records_of(path, _rows(path), "caption", split)
   load_image = _pictures(root, known.folder, images, records)
-  cleaned = (_cleaned(record, known, rule or known.rule) for record in records)
-  return Dataset(known.source, split, tuple(cleaned), load_image)
+  records = [dataclasses.replace(record, source=known.source) for record in records]
+  cleaned = tuple(notes.cleaned(record, rule) for record in records)
+  return Dataset(known.source, split, cleaned, load_image)
 
 
 def _rows(path: pathlib.Path) -> list[tuple[str, dict[str, Any]]]:
@@ -108,18 +106,6 @@ def _row(entry: Any) -> dict[str, Any]:
     k: v for k, v in entry.items() if k not in ("image_id", *folder.IDENTITY_KEYS)
   }
   return {**rest, "image": notes.take(entry, "image"), "identity": person}
-
-
-def _cleaned(record: Record, known: _Set, rule: str) -> Record:
-  texts, unusable = [], list(record.unusable)
-  for caption in record.captions:
-    try:
-      texts.append(caption_rules.clean(caption, rule))
-    except ValueError as error:
-      unusable.append(str(error))
-  return dataclasses.replace(
-    record, captions=tuple(texts), unusable=tuple(unusable), source=known.source
-  )
 
 
 def _file(root, name: str, split: str, chosen: str | None) -> pathlib.Path:

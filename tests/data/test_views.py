@@ -299,6 +299,13 @@ def test_views_of_a_config():
     views.build(fields)
 
 
+def test_an_unknown_field_of_masks_is_named():
+  with pytest.raises(
+    ValueError, match=r"data\.views\.mask\.shade is unknown; known: ru"
+  ):
+    views.build(dict(mask=dict(rule="words", shade=1)))
+
+
 @pytest.mark.parametrize("region", [(7,), (7, 0), (7, 7, 7), (7.0, 7), "7x7"])
 def test_a_grid_is_two_numbers(region):
   with pytest.raises(ValueError, match=r"expected \(rows, columns\)"):

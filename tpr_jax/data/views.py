@@ -7,7 +7,8 @@ the same position shows the same whatever else is asked for. Off unless asked fo
 """
 
 import dataclasses
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,11 @@ from tpr_jax.data.record import Record
 from tpr_jax.data.tokenizer import Tokenizer
 
 _REGION, _EDA, _MASK = 0x4E6107, 0xEDA, 0x3A5C  # streams of random numbers
+_MASKING = [
+  name
+  for name, parameter in inspect.signature(span_masking.mask).parameters.items()
+  if parameter.kind is parameter.KEYWORD_ONLY
+]
 _EMPTY = 2  # tokens of a text without words: start and end
 
 
@@ -74,10 +80,16 @@ def build(fields: Mapping[str, Any] | None) -> Views:
     ValueError: an unknown field, or a value that cannot be used.
   """
   fields = dict(fields or {})
-  known = [field.name for field in dataclasses.fields(Views)]
-  if unknown := sorted(set(fields) - set(known)):
-    raise ValueError(f"data.views.{unknown[0]} is unknown; known: {', '.join(known)}")
+  _check_names("", fields, [field.name for field in dataclasses.fields(Views)])
+  _check_names("mask.", fields.get("mask", ()), _MASKING)
   return Views(**fields)
+
+
+def _check_names(section: str, found: Iterable[str], known: Sequence[str]) -> None:
+  if unknown := sorted(set(found) - set(known)):
+    raise ValueError(
+      f"data.views.{section}{unknown[0]} is unknown; known: {', '.join(known)}"
+    )
 
 
 class Viewer:
@@ -158,9 +170,7 @@ class Viewer:
       ids, counts = self._tokenizer.encode([phrase], self._length)
       told = ids[0] if counts[0] > _EMPTY else None
     if told is None and phrase is not None:
-      box = (
-        None  # it was dropped, or its phrase says nothing: the whole picture instead
-      )
+      box = None  # dropped, or without words: the whole picture and its caption instead
     number = label if told is None else regions.phrase_id(phrase, self._first)
     return {
       "region": regions.cells(box, example["image"].shape[:2], self.views.region),

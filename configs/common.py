@@ -169,6 +169,13 @@ def loader_options(name: str) -> ConfigDict:
     "luperson_t": dict(
       annotations=placeholder(str), images="images", drop_last=100_000
     ),
+    "sda": dict(annotations=placeholder(str), images="", identity="image"),
+    "pedes_json": dict(
+      name="cuhk",
+      annotations=placeholder(str),
+      images=placeholder(str),
+      rule=placeholder(str),
+    ),
     "shards": dict(name=placeholder(str)),
     "rendered": dict(
       seed=0,

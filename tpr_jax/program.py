@@ -15,6 +15,7 @@ from tpr_jax import gradients, objectives, optim, score_table, train
 from tpr_jax.core import sharding
 from tpr_jax.core.types import Params
 from tpr_jax.data import sampler as samplers
+from tpr_jax.data import views
 from tpr_jax.models import build as model_build
 from tpr_jax.models import clip_text
 
@@ -129,17 +130,27 @@ def build(
 
 
 def batch_shapes(config: ConfigDict, mesh: Mesh) -> list[dict[str, Any]]:
-  """Shapes, dtypes and shardings of the batches: one dict for each text length."""
+  """Shapes, dtypes and shardings of the batches: one dict for each text length.
+
+  Raises:
+    ValueError: views that cannot be used.
+  """
   batch_sh = sharding.batch_sharding(mesh)
 
   def of(*shape, dtype=jnp.int32):
     shape = (config.data.batch, *shape)
     return jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sh)
 
-  lengths = samplers.bucket_lengths(tuple(config.text.buckets), config.text.length)
+  longest, shown = config.text.length, views.build(config.data.get("views"))
+  lengths = samplers.bucket_lengths(tuple(config.text.buckets), longest)
   image = of(*config.model.image_size, 3, dtype=jnp.uint8)
   rows = {name: of() for name in ("ids", "image_id", "example", "replaced")}
-  return [dict(rows, image=image, text=of(n)) for n in lengths]
+
+  def more(length):
+    found = shown.shapes(length, longest)
+    return {key: of(*shape, dtype=dtype) for key, (shape, dtype) in found.items()}
+
+  return [dict(rows, image=image, text=of(n), **more(n)) for n in lengths]
 
 
 def masking(tokenizer: Any, text: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from tpr_jax import config as configs
 from tpr_jax.ahead import CompiledAhead
 from tpr_jax.core import processes, sharding, storage, tree
 from tpr_jax.core.types import Params, TrainState
-from tpr_jax.data import pipeline, transforms
+from tpr_jax.data import pipeline, transforms, views
 from tpr_jax.data.damage import MAX_BROKEN, check_limit
 from tpr_jax.data.record import Dataset
 from tpr_jax.experiment import Experiment
@@ -96,6 +96,7 @@ class Training:
       threads=data.threads,
       workers=data.workers,
       cache_mb=data.cache_mb,
+      views=views.build(data.get("views")),
     )
 
   def _program(self) -> program.Program:

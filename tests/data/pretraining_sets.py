@@ -136,6 +136,37 @@ def luperson_t(root, count=5, form="file", values=None):
   return path
 
 
+def boxes(number):
+  """One more for each image: (boxes, logits, phrases), lists of one length."""
+  found = [
+    ([0.5, 0.5, 0.4, 0.6], 0.75, "a man"),
+    ([0.5, 0.3, 0.25, 0.2], 0.5, "a shirt"),
+  ]
+  return [list(column) for column in zip(*found[: 1 + number % 2], strict=True)]
+
+
+def sda(root):
+  """Two files of two images."""
+  folder = root / "SDA"
+  for number, part in enumerate(("0_5000", "5000_10000")):
+    entries = []
+    for i in range(2):
+      found, logits, phrases = boxes(i)
+      entries.append(
+        {
+          "image": f"c_{part}/{i}_0.jpg",
+          "boxes": found,
+          "logits": logits,
+          "phrases": phrases,
+          "caption": f"a man of part {part} wearing shirt {i}",
+          "image_id": 2 * number + i,
+        }
+      )
+    path = dump(folder / f"sda_{part}.json", entries)
+    pictures(folder, [entry["image"] for entry in entries], 2 * number)
+  return path
+
+
 def write_arrow(path, table, form, rows=3):
   writer = {"file": pa.ipc.new_file, "stream": pa.ipc.new_stream}[form]
   with pa.OSFile(str(path), "wb") as sink, writer(sink, table.schema) as out:
@@ -148,6 +179,7 @@ WRITERS = {
   "mals": mals,
   "synth_pedes": synth_pedes,
   "luperson_t": luperson_t,
+  "sda": sda,
 }
 IMAGES = {
   "webperson": ["a/0.jpg", "a/9.jpg", "b/1.jpg", "b/2.jpg"],
@@ -157,5 +189,6 @@ IMAGES = {
   ],
   "synth_pedes": [f"Part1/{7 + i // 2}/{i}.jpg" for i in range(4)],
   "luperson_t": [f"{i}.jpg" for i in range(5)],
+  "sda": [f"c_{part}/{i}_0.jpg" for part in ("0_5000", "5000_10000") for i in range(2)],
 }
 OPTIONS = {"luperson_t": {"drop_last": 0}}  # or nothing would be left

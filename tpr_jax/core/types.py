@@ -12,6 +12,15 @@ Batch (numpy from the pipeline, one process's rows; global `jax.Array` in the st
   replaced  int32 [B] -1, or the index of a record whose picture could not be read
             (of a stream: or whose caption has no words) and that this example stands
             in for
+and what data.views asks for (data/views.py), N patches of the picture:
+  region    bool [B, N] patches that the box of the region touches, row-major; all of
+            them, or those that padding leaves, where a record has no region
+  phrase    int32 [B, L] the words about it, as `text`: the caption where it has none
+  phrase_id int32 [B] equal where phrases are, and above all `ids`; `ids` where the
+            phrase is the caption
+  eda       int32 [B, L] the caption, augmented, as `text`
+  masked    int32, as `text`, with some words masked
+  labels    int32, as `text`: the id that was there, -1 where none was masked
 
 Model outputs (`models/dual_encoder.py`), D = joint dimension, K queries of width W:
   image, text              float32 [B, D] unit rows (class token; end-of-text token)

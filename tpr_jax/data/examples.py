@@ -84,10 +84,11 @@ class Examples:
 
   captions: those to train on (captions.usable); an op that changes one has it encoded
   anew. A text is cut to the length that the order gives its position, if it gives one.
+  viewer: what else a row shows (views.py).
   """
 
-  def __init__(self, dataset, tokenizer, pipe, order, seed, cache, captions):
-    self._dataset, self._tokenizer = dataset, tokenizer
+  def __init__(self, dataset, tokenizer, pipe, order, seed, cache, captions, viewer):
+    self._dataset, self._tokenizer, self._viewer = dataset, tokenizer, viewer
     self._head, self._tail = pipe.split()
     self._size, self._order, self._seed = pipe.size, order, seed
     self._cache, self._captions = cache, captions
@@ -96,17 +97,21 @@ class Examples:
     return len(self._captions.record)
 
   def __call__(self, position: int) -> dict:
-    index, shown, problems = self._readable(position)
-    image, record, caption, text = shown
+    index, read, problems = self._readable(position)
+    image, record, caption, text = read
     rng = np.random.default_rng([self._seed, position, _AUGMENT])
-    example = self._tail(dict(image=image, caption=caption, record=record), rng)
+    example = dict(image=image, caption=caption, record=record)
+    example.update(self._viewer.region(record, image, position))
+    example = self._tail(example, rng)
     if example["caption"] != caption:
       length = self._captions.length
       text = self._tokenizer.encode([example["caption"]], length)[0][0]
+    shown, label = self._cut(text, position), self._captions.labels[index]
     return {
       "image": example["image"],
-      "text": self._cut(text, position),
-      "ids": np.int32(self._captions.labels[index]),
+      "text": shown,
+      **self._viewer(example, text, shown, label, position),
+      "ids": np.int32(label),
       "image_id": np.int32(self._captions.record[index]),
       "example": np.int32(index),
       "replaced": np.int32(problems[0][0] if problems else -1),

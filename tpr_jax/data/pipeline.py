@@ -22,9 +22,9 @@ import grain
 import numpy as np
 from absl import flags
 
+from tpr_jax.data import regions, transforms
 from tpr_jax.data import sampler as samplers
 from tpr_jax.data import tokenizer as tokenizers
-from tpr_jax.data import transforms
 from tpr_jax.data.captions import Captions, StreamedCaptions, usable
 from tpr_jax.data.damage import CAPTION, Damage
 from tpr_jax.data.examples import (
@@ -37,8 +37,10 @@ from tpr_jax.data.examples import (
 )
 from tpr_jax.data.record import Dataset, DatasetError, ImageError
 from tpr_jax.data.share import Share, share_rows
+from tpr_jax.data.views import Viewer, Views
 
 _ENDLESS = 2**40  # steps; Grain wants a length
+_NO_VIEWS = Views()
 _WARNED = 20  # bad pictures that the log names; all are in the run folder
 
 
@@ -228,6 +230,7 @@ def train_iterator(
   prefetch: int = 4,
   workers: int = 0,
   cache_mb: float = 0,
+  views: Views = _NO_VIEWS,
 ) -> TrainIterator:
   """Batches of one process: rows [p B / P, (p + 1) B / P) of every global batch.
 
@@ -251,9 +254,11 @@ def train_iterator(
       reads with `threads` threads. They are spawned: a script needs the usual
       `if __name__ == "__main__"` guard.
     cache_mb: RAM for pictures after the deterministic head of the pipe.
+    views: what else a row shows (views.py).
 
   Raises:
     ValueError, DatasetError, PipeError: if the arguments do not fit each other.
+    SynonymsError: views.eda names synonyms that are not there.
   """
   pipe = transforms.build(pipe)
   rows, first = share_rows(pipe, batch, process_index, process_count)
@@ -261,6 +266,9 @@ def train_iterator(
   _check_numbers({**numbers, "text.short_first": short_first})
   _check_buckets(buckets, length, short_first, sampler)
   _check_stream(dataset, buckets)
+  if views.region:
+    regions.check(dataset)
+  viewer = Viewer(views, tokenizer, length, seed, first=len(dataset.identities))
   captions, damage = _captions(dataset, tokenizer, length)
   order, meaning = _order(dataset, captions, sampler, seed, batch, instances)
   if buckets:
@@ -270,11 +278,11 @@ def train_iterator(
     sizes = np.transpose([order.lengths, order.sizes]).tolist()
     meaning = dict(buckets=sizes, short_first=short_first)
   cache = PictureCache(cache_mb / max(1, workers)) if cache_mb else None
-  examples = Examples(dataset, tokenizer, pipe, order, seed, cache, captions)
+  examples = Examples(dataset, tokenizer, pipe, order, seed, cache, captions, viewer)
   read = _Reader(examples, batch, rows, first, steps, threads, prefetch, workers)
   count = len(examples)
   identity = dict(seed=seed, batch=batch, sampler=sampler, examples=count, **meaning)
-  report = _report(dataset, captions, damage)
+  report = _report(dataset, captions, damage, viewer.report())
   return TrainIterator(dataset, read, count, steps, report, damage, identity)
 
 
@@ -315,16 +323,17 @@ def _order(dataset, captions, sampler, seed, batch, instances):
 
 
 def _report(
-  dataset: Dataset, captions: Captions | StreamedCaptions, damage: Damage
+  dataset: Dataset, captions: Captions | StreamedCaptions, damage: Damage, views: str
 ) -> str:
-  """How many captions are cut, how many are left out, and the source's notes."""
+  """How many captions are cut, how many are left out, and what source and views say."""
   report = captions.report()
   if captions.left_out:
     report += (
       f"; {captions.left_out:,} more are empty or no text and are left out "
       f"({len(damage.found.get(CAPTION, ())):,} pictures)"
     )
-  return report + "".join(f"; {note.text}" for note in dataset.notes)
+  told = [note.text for note in dataset.notes] + ([views] if views else [])
+  return report + "".join(f"; {text}" for text in told)
 
 
 def _check_stream(dataset: Dataset, buckets: Sequence[int]) -> None:

@@ -5,7 +5,8 @@ and release notes. Where two figures are in print, both are accepted. WORDS: Tab
 the UFineBench paper (Zuo et al., CVPR 2024): longest, shortest and mean number of words
 of a caption and the number of unique words. Of sets to pre-train on, both are those of
 the table of GA-DMS (Zheng et al., arXiv:2509.09118), which has no more of WORDS than
-the last; each image is an identity there.
+the last, and nothing of SDA, whose counts are its authors' (Yang et al.,
+arXiv:2507.10195); each image is an identity there.
 """
 
 from typing import NamedTuple
@@ -74,6 +75,7 @@ COUNTS: dict[str, dict[str, Counts]] = {
     ),
   },
   "luperson_t": {"train": _counts(957_606, 1_277_991, 957_606)},
+  "sda": {"train": _counts(1_217_750, 1_217_750, 1_217_750)},
 }
 
 WORDS: dict[str, Words] = {

@@ -3,13 +3,13 @@
   build("resize(384,128)|flip(0.5)|pad_crop(10)|erase(0.5)")
 
 An example is a dict: image (uint8 [h, w, 3] RGB, or float32 after `normalize`),
-caption (str) and record. An op returns a new dict and never writes into an array it
-was given. Probabilities, crops and boxes follow torchvision, which the papers used;
-random numbers come from the numpy Generator of the example, so they depend on
-(seed, position) alone.
+caption (str) and record; where a region is shown too, also its box (x, y, w, h) in
+pixels of the picture, which moves along (boxes.py), and its phrase. An op returns a new
+dict and never writes into an array it was given. Probabilities, crops and boxes follow
+torchvision, which the papers used; random numbers come from the numpy Generator of the
+example, so they depend on (seed, position) alone (those of `box_crop` on the box too).
 """
 
-import abc
 import ast
 import dataclasses
 import difflib
@@ -22,8 +22,20 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+from tpr_jax.data import boxes
+from tpr_jax.data.op import (
+  CLIP_MEAN,
+  CLIP_STD,
+  Op,
+  PipeError,
+  colour,
+  interval,
+  need,
+  share,
+  triple,
+  whole,
+)
+
 FILTERS = {
   "nearest": Image.Resampling.NEAREST,
   "box": Image.Resampling.BOX,
@@ -34,27 +46,6 @@ FILTERS = {
 }
 _SIDES = re.compile(r"\b(left|right)(?=\b|most\b|wards?\b|hand)", re.IGNORECASE)
 _OTHER = {"left": "right", "right": "left"}
-
-
-class PipeError(ValueError):
-  """A pipe string cannot be used: says which op and what it takes."""
-
-
-class Op(abc.ABC):
-  """One step of a pipe. `random` ops draw from the rng, the others never do."""
-
-  random: ClassVar[bool] = True
-
-  @abc.abstractmethod
-  def __call__(self, example: Mapping[str, Any], rng: np.random.Generator) -> dict: ...
-
-  @property
-  def changes_caption(self) -> bool:
-    return False
-
-  def captions(self, caption: str) -> set[str]:
-    """Every form in which the op may leave this caption."""
-    return {caption}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,10 +59,8 @@ class Resize(Op):
   random: ClassVar[bool] = False
 
   def __post_init__(self):
-    _need(
-      _whole(self.height) and _whole(self.width), "height and width are numbers > 0"
-    )
-    _need(self.filter in FILTERS, f"filter is one of {', '.join(FILTERS)}")
+    need(whole(self.height) and whole(self.width), "height and width are numbers > 0")
+    need(self.filter in FILTERS, f"filter is one of {', '.join(FILTERS)}")
 
   def __call__(self, example, rng):
     image = example["image"]
@@ -81,7 +70,9 @@ class Resize(Op):
       raise PipeError("resize needs a uint8 image: put it before normalize")
     size = (self.width, self.height)
     resized = Image.fromarray(image).resize(size, FILTERS[self.filter])
-    return {**example, "image": np.asarray(resized)}
+    down, across = self.height / image.shape[0], self.width / image.shape[1]
+    box = boxes.moved(example, lambda box: boxes.scaled(box, down, across))
+    return {**example, **box, "image": np.asarray(resized)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,15 +82,16 @@ class Flip(Op):
   words says what becomes of captions with the words left and right: "keep" leaves
   them as they are (the habit of the field, and wrong for those captions), "skip"
   leaves such pairs unflipped, "swap" exchanges the two words. A "left" that means
-  "departed" or a "right" that means "exactly" counts as well.
+  "departed" or a "right" that means "exactly" counts as well. The phrase of a region
+  is treated as its caption is.
   """
 
   p: float = 0.5
   words: str = "keep"
 
   def __post_init__(self):
-    _need(_share(self.p), "p is between 0 and 1")
-    _need(self.words in ("keep", "skip", "swap"), "words is keep, skip or swap")
+    need(share(self.p), "p is between 0 and 1")
+    need(self.words in ("keep", "skip", "swap"), "words is keep, skip or swap")
 
   @property
   def changes_caption(self):
@@ -111,35 +103,43 @@ class Flip(Op):
 
   def __call__(self, example, rng):
     chosen = rng.random() < self.p  # drawn always: later ops see the same numbers
-    if not chosen or (self.words == "skip" and _SIDES.search(example["caption"])):
+    texts = {k: example[k] for k in ("caption", "phrase") if example.get(k)}
+    sided = self.words == "skip" and any(map(_SIDES.search, texts.values()))
+    if not chosen or sided:
       return dict(example)
-    flipped = {**example, "image": np.ascontiguousarray(example["image"][:, ::-1])}
+    width = example["image"].shape[1]
+    box = boxes.moved(example, lambda box: boxes.flipped(box, width))
+    image = np.ascontiguousarray(example["image"][:, ::-1])
     if self.words == "swap":
-      flipped["caption"] = _SIDES.sub(_swap_side, example["caption"])
-    return flipped
+      texts = {k: _SIDES.sub(_swap_side, text) for k, text in texts.items()}
+    return {**example, **texts, **box, "image": image}
 
 
 @dataclasses.dataclass(frozen=True)
 class PadCrop(Op):
   """Pads every side by `pad` pixels of colour `fill`, then crops the old size at
-  random. IRRA pads before it normalises, so its border is black: fill 0."""
+  random. IRRA pads before it normalises, so its border is black: fill 0. A box is cut
+  where the crop cuts it; one that is left outside is dropped."""
 
   pad: int = 10
   fill: float | tuple | str = 0
 
   def __post_init__(self):
-    _need(_whole(self.pad, 0), "pad is a number of pixels")
-    _colour(self.fill)
+    need(whole(self.pad, 0), "pad is a number of pixels")
+    colour(self.fill)
 
   def __call__(self, example, rng):
     image, pad = example["image"], self.pad
     height, width = image.shape[:2]
     top, left = (int(i) for i in rng.integers(0, 2 * pad + 1, size=2))
     canvas = np.empty((height + 2 * pad, width + 2 * pad, 3), image.dtype)
-    canvas[:] = _colour(self.fill, image.dtype)
+    canvas[:] = colour(self.fill, image.dtype)
     canvas[pad : pad + height, pad : pad + width] = image
     crop = canvas[top : top + height, left : left + width]
-    return {**example, "image": np.ascontiguousarray(crop)}
+    moved = boxes.moved(
+      example, lambda box: boxes.shifted(box, pad - top, pad - left, height, width)
+    )
+    return {**example, **moved, "image": np.ascontiguousarray(crop)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,22 +147,29 @@ class Erase(Op):
   """Random erasing (Zhong et al., arXiv:1708.04896), as torchvision draws it.
 
   With probability p, a box whose share of the picture is uniform in `area` and whose
-  height / width is log-uniform in `aspect` is filled; boxes that do not fit are drawn
-  anew, ten times at most. fill "mean" is CLIP's mean pixel. "irra" is what IRRA's
-  code does: it writes the mean as a NORMALISED value, so the pixel is brighter,
-  mean + std * mean. A number or three numbers are pixel values.
+  height / width is log-uniform in `aspect` (with `uniform`: uniform) is filled; boxes
+  that do not fit are drawn anew, `tries` times in all. MRA (arXiv:2507.10195, its code)
+  has "erase(0.6, aspect=(0.3, 3.3333333), uniform=True, tries=100)".
+
+  fill "mean" is CLIP's mean pixel. "irra" is what IRRA's code does: it writes the mean
+  as a NORMALISED value, so the pixel is brighter, mean + std * mean. A number or three
+  numbers are pixel values.
   """
 
   p: float = 0.5
   area: tuple = (0.02, 0.4)
   aspect: tuple = (0.3, 3.3)
   fill: float | tuple | str = "mean"
+  uniform: bool = False
+  tries: int = 10
 
   def __post_init__(self):
-    _need(_share(self.p), "p is between 0 and 1")
-    _need(_range(self.area) and self.area[1] <= 1, "area is (low, high) within 0..1")
-    _need(_range(self.aspect) and self.aspect[0] > 0, "aspect is (low, high) above 0")
-    _colour(self.fill)
+    need(share(self.p), "p is between 0 and 1")
+    need(isinstance(self.uniform, bool), "uniform is True or False")
+    need(whole(self.tries), "tries is a number > 0")
+    need(interval(self.area) and self.area[1] <= 1, "area is (low, high) within 0..1")
+    need(interval(self.aspect) and self.aspect[0] > 0, "aspect is (low, high) above 0")
+    colour(self.fill)
 
   def __call__(self, example, rng):
     image = example["image"]
@@ -173,16 +180,18 @@ class Erase(Op):
       return dict(example)
     top, left, height, width = box
     image = image.copy()
-    colour = _colour(self.fill, image.dtype)
-    image[top : top + height, left : left + width] = colour
+    image[top : top + height, left : left + width] = colour(self.fill, image.dtype)
     return {**example, "image": image}
 
   def box(self, height: int, width: int, rng) -> tuple[int, int, int, int] | None:
-    """(top, left, height, width) of the box, or None when ten tries do not fit."""
+    """(top, left, height, width) of the box, or None when no try fits."""
     low, high = math.log(self.aspect[0]), math.log(self.aspect[1])
-    for _ in range(10):
+    for _ in range(self.tries):
       area = height * width * rng.uniform(*self.area)
-      aspect = math.exp(rng.uniform(low, high))
+      if self.uniform:
+        aspect = rng.uniform(*self.aspect)
+      else:
+        aspect = math.exp(rng.uniform(low, high))
       h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
       if 0 < h < height and 0 < w < width:
         top = int(rng.integers(0, height - h + 1))
@@ -200,8 +209,8 @@ class Normalize(Op):
   random: ClassVar[bool] = False
 
   def __post_init__(self):
-    _need(_triple(self.mean) and _triple(self.std), "mean and std are three numbers")
-    _need(min(self.std) > 0, "std is above 0")
+    need(triple(self.mean) and triple(self.std), "mean and std are three numbers")
+    need(min(self.std) > 0, "std is above 0")
 
   def __call__(self, example, rng):
     if example["image"].dtype != np.uint8:
@@ -215,6 +224,7 @@ OPS: dict[str, type[Op]] = {
   "resize": Resize,
   "flip": Flip,
   "pad_crop": PadCrop,
+  "box_crop": boxes.BoxCrop,
   "erase": Erase,
   "normalize": Normalize,
 }
@@ -249,8 +259,13 @@ class Pipe:
 
   @property
   def size(self) -> tuple[int, int] | None:
-    sizes = [(op.height, op.width) for op in self.ops if isinstance(op, Resize)]
-    return sizes[-1] if sizes else None
+    size = None
+    for op in self.ops:
+      if isinstance(op, Resize):
+        size = (op.height, op.width)
+      elif not op.keeps_size:
+        size = None
+    return size
 
   def split(self) -> tuple["Pipe", "Pipe"]:
     """(leading deterministic ops, which may be cached; the rest)."""
@@ -320,53 +335,3 @@ def _swap_side(match: re.Match) -> str:
   if word.isupper():
     return other.upper()
   return other.capitalize() if word[0].isupper() else other
-
-
-def _colour(fill, dtype=np.uint8) -> np.ndarray:
-  """The colour to fill with, in the units of the image: pixels for uint8; on float32
-  "mean" is 0 and "irra" is the mean, and numbers are taken as they are."""
-  _need(
-    fill in ("mean", "irra")
-    if isinstance(fill, str)
-    else _number(fill) or _triple(fill),
-    "fill is 'mean', 'irra', a number or three numbers",
-  )
-  mean, std = np.array(CLIP_MEAN), np.array(CLIP_STD)
-  if isinstance(fill, str):
-    unit = np.zeros(3) if fill == "mean" else mean
-    if dtype != np.uint8:
-      return unit.astype(dtype)
-    fill = np.round(255 * (mean + std * unit))
-  if dtype == np.uint8:
-    _need(np.min(fill) >= 0 and np.max(fill) <= 255, "fill is between 0 and 255")
-  return np.broadcast_to(np.asarray(fill, dtype), (3,))
-
-
-def _need(true: bool, message: str) -> None:
-  if not true:
-    raise ValueError(message)
-
-
-def _number(value) -> bool:
-  return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _whole(value, least: int = 1) -> bool:
-  return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _share(value) -> bool:
-  return _number(value) and 0 <= value <= 1
-
-
-def _triple(value) -> bool:
-  return (
-    isinstance(value, (tuple, list)) and len(value) == 3 and all(map(_number, value))
-  )
-
-
-def _range(value) -> bool:
-  pair = (
-    isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_number, value))
-  )
-  return bool(pair and 0 <= value[0] <= value[1])

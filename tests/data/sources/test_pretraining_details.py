@@ -191,6 +191,32 @@ def test_files_of_macos_and_files_at_the_top(tmp_path):
   )
 
 
+def test_attributes_of_other_values_are_unknown(tmp_path):
+  path = sets.mals(tmp_path)
+  odd = [2, "1", None, True, 1.0, *sets.attributes(0)[5:]]
+
+  def change(entries):
+    entries[0].update(label=odd)
+    entries[1].update(label=sets.attributes(1)[1:])
+
+  rewrite(path, change)
+  dataset = mals.load(tmp_path, "train")
+  first, second = dataset.records[2:]
+  assert first.truth["label"] == [-1] * 5 + sets.attributes(0)[5:]
+  assert second.truth == {"image_id": "i_g_a_1_1"}
+  wrong, unknown = dataset.notes
+  assert (wrong.count, unknown.count) == (1, 1)
+  assert "no list of 27 attributes (such as a list of 26)" in wrong.text
+  assert "other than 0, 1 and -1" in unknown.text
+
+
+def test_labels_of_another_form_are_an_error(tmp_path):
+  for path in (sets.mals(tmp_path).parent).glob("*.json"):
+    rewrite(path, lambda entries: [e.update(label={"hat": 1}) for e in entries])
+  with pytest.raises(DatasetError, match="list of 27 attributes; found an object of 1"):
+    mals.load(tmp_path, "train")
+
+
 # SYNTH-PEDES
 
 

@@ -67,6 +67,24 @@ def test_extra_keys_go_to_truth_and_captions_can_come_from_one(tmp_path):
   assert record.truth == {"captions": layouts.captions(2), "source": {"video": 2}}
 
 
+def test_captions_are_cleaned_where_that_is_asked_for(tmp_path):
+  path = layouts.icfg_pedes(tmp_path)
+  said = ["The man's T-shirt: RED!", "人"]
+  rewrite(path, lambda entries: entries[0].update(captions=said))
+  load = icfg_pedes.load
+  assert load(tmp_path, "train").records[0].captions == tuple(said)
+  record = load(tmp_path, "train", rule="icfg_rstp").records[0]
+  assert record.captions == ("the man s t shirt red",)
+  assert "has no letter a-z and no digit" in record.unusable[0]
+  rewrite(path, lambda entries: [e.update(captions=said[1:]) for e in entries])
+  with pytest.raises(DatasetError, match="record 0: the caption '人' has no letter"):
+    load(tmp_path, "train", rule="icfg_rstp")
+  with pytest.raises(
+    DatasetError, match="icfg_pedes: the option rule is 'icfg', expec"
+  ):
+    load(tmp_path, "train", rule="icfg")
+
+
 def test_names_tell_the_camera_and_the_time_unless_they_are_of_another_form(tmp_path):
   path = layouts.icfg_pedes(tmp_path)
 

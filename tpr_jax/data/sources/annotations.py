@@ -6,6 +6,7 @@ set's folder, `identity` and `split` are as written, and every key without a pla
 its own goes to `truth`.
 """
 
+import dataclasses
 import difflib
 import json
 import os
@@ -14,6 +15,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tpr_jax.data import caption_rules
 from tpr_jax.data.images import FileImages
 from tpr_jax.data.record import Dataset, DatasetError, Record, SplitError
 from tpr_jax.data.sources.layouts import Layout, find_annotations
@@ -34,6 +36,7 @@ def load(
   *,
   annotations: str | None = None,
   captions: str = "captions",
+  rule: str = "none",
 ) -> Dataset:
   """One split of a published set.
 
@@ -43,18 +46,21 @@ def load(
     split: "train", "val" or "test".
     annotations: which JSON file of the folder to read; needed when several match.
     captions: the JSON key that holds the captions; other keys go to `truth`.
+    rule: how captions are cleaned (data/caption_rules.py): "none", or "icfg_rstp", as
+      MRA does with those of ICFG-PEDES and RSTPReid.
 
   Raises:
     DatasetError: the set is not there, its JSON is broken or of another shape, or it
       holds no such split.
   """
+  check_rule(layout.name, rule)
   path = find_annotations(layout, root, annotations)
   records, problems = [], []
   unusable = []  # the same, of captions: the record is kept
   for number, entry in enumerate(read_json(path)):
     where = f"record {number}"
     try:
-      record = _record(layout, entry, captions)
+      record = cleaned(_record(layout, entry, captions), rule)
     except Problem as problem:
       problems.append((where, problem))
       continue
@@ -64,6 +70,27 @@ def load(
   raise_wrong_captions(path, unusable, records)
   folder = pathlib.Path(root, layout.folder)
   return one_split(layout.name, split, records, FileImages(str(folder)), path)
+
+
+def check_rule(name: str, rule: str) -> None:
+  """Raises DatasetError for an option `rule` that is no rule of caption_rules.py."""
+  if rule not in caption_rules.RULES:
+    raise DatasetError(
+      f"{name}: the option rule is {rule!r}, expected {', '.join(caption_rules.RULES)}"
+    )
+
+
+def cleaned(record: Record, rule: str) -> Record:
+  """Its captions as `rule` wants them; those of which nothing is left are unusable."""
+  if rule == "none":
+    return record
+  texts, unusable = [], list(record.unusable)
+  for caption in record.captions:
+    try:
+      texts.append(caption_rules.clean(caption, rule))
+    except ValueError as error:
+      unusable.append(str(error))
+  return dataclasses.replace(record, captions=tuple(texts), unusable=tuple(unusable))
 
 
 def one_split(

@@ -18,7 +18,8 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tpr_jax.data.images import FileImages
 from tpr_jax.data.record import Dataset, DatasetError, Record
@@ -232,6 +233,19 @@ class _Item:
     keys = {key: None for extra in self.extras for key in extra}
     columns = {key: [extra.get(key) for extra in self.extras] for key in keys}
     return {k: v[0] if all(x == v[0] for x in v) else v for k, v in columns.items()}
+
+
+def records_of(
+  path: pathlib.Path,
+  rows: Sequence[tuple[str, Mapping[str, Any]]],
+  captions: str | None,
+  split: str,
+) -> list[Record]:
+  """Rows of one file, as [(where, columns)], -> its records, in order.
+
+  captions, split: as load's `captions` and `default_split`. Raises DatasetError.
+  """
+  return _records(path, _items(path, rows, captions), split)
 
 
 def _items(path, rows, captions):

@@ -12,7 +12,7 @@ from tests import small_run, tiny
 from tests.data.noise import dataset
 from tests.models import weights
 from tpr_jax import config as configs
-from tpr_jax import evaluate, second_stage, training, two_stage
+from tpr_jax import evaluate, pair_scores, second_stage, training, two_stage
 from tpr_jax.core import sharding
 from tpr_jax.data import tokenizer, transforms
 from tpr_jax.encoding import Encoder
@@ -78,7 +78,8 @@ def spread(split):
 
 def second(model, features, columns, by, mesh=ONE, **changes):
   stage = dataclasses.replace(STAGES[by], **changes)
-  return two_stage.second_scores(stage, *model, features, columns, mesh=mesh)[0]
+  kept = features.image_kept, features.text_kept
+  return pair_scores.scores(stage, *model, *kept, columns, mesh=mesh)[0]
 
 
 def ranked(features, top=7, mesh=ONE):
@@ -196,17 +197,17 @@ def test_a_gallery_too_large_for_a_device_gives_the_same(
 ):
   columns = ranked(features).result.top[:, :7]
   expected = second(model, features, columns, "matcher", mesh)
-  monkeypatch.setattr(two_stage, "REPLICATED", 100)
+  monkeypatch.setattr(pair_scores, "GALLERY", 1000)  # 5 images at a time
   found = second(model, features, columns, "matcher", mesh, block=8)
   np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_long_work_says_how_far_it_is(model, features, monkeypatch):
-  monkeypatch.setattr(two_stage, "_QUIET", -1.0)
+  monkeypatch.setattr(pair_scores, "_QUIET", -1.0)
   stage = dataclasses.replace(STAGES["local"], block=32)
   columns, said = ranked(features).result.top[:, :7], []
-  args = (stage, *model, features, columns)
-  two_stage.second_scores(*args, mesh=ONE, say=said.append)
+  args = (stage, *model, features.image_kept, features.text_kept, columns)
+  pair_scores.scores(*args, mesh=ONE, say=said.append)
   assert len(said) == 6  # of 8 blocks: the last two are read back at the end
   assert said[0].startswith("    32 of 231 pairs, 0:0")
 

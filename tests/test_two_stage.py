@@ -285,6 +285,8 @@ def test_msd_is_missing_and_the_rest_has_its_interval(model, features):
   assert "mSD" not in t2i and "mSD" in first.scores["t2i"]
   assert np.isnan(found.rankings["sd"]).all()
   assert (about["by"], about["top"], about["pairs"]) == ("matcher", 21, 33 * 21)
+  assert (about["combine"], about["views"]) == ("sum", 1)
+  assert "processes" not in about and "cache" not in about
   assert 0 < about["seconds_per_query"] < 60
   assert "the first 21 of each query of test" in found.scores["note"]
   assert "ms per query" in found.scores["note"]
@@ -311,6 +313,32 @@ def test_a_second_score_that_is_no_number_is_an_error(model, features):
     (dict(by="locl"), {}, "eval.rerank.by='locl': expected one of local, matcher"),
     (dict(by="local", top=0), {}, "eval.rerank.top=0: expected"),
     (dict(by="local", global_weight=np.inf), {}, "eval.rerank.global_weight=inf"),
+    (
+      dict(by="local", combine="max"),
+      {},
+      "eval.rerank.combine='max': expected one of sum, single, dist",
+    ),
+    (
+      dict(by="local", combine="dist", processes=0),
+      {},
+      "eval.rerank.processes=0: expected .* 1 at least",
+    ),
+    (
+      dict(by="local", combine="single", global_weight=-0.1),
+      {},
+      "global_weight=-0.1: with combine='single' expected 0 or more",
+    ),
+    (
+      dict(by="local", cache="value"),
+      {},
+      "eval.rerank.cache='value': expected one of auto, keys, tokens",
+    ),
+    (
+      dict(by="local", cache="keys"),
+      {},
+      r"cache='keys' would do nothing with by='local'.*\(those that do: itm\)",
+    ),
+    (dict(by="itm"), {}, "by='itm' needs the head 'itm'.*losses.itm above 0"),
     (
       dict(by="matcher"),
       dict(matching=0.0),
@@ -342,4 +370,6 @@ def test_a_run_older_than_the_fields_is_scored_in_one_stage():
   losses, objective = tiny.LOSSES, tiny.OBJECTIVE
   assert two_stage.settings({}, losses, objective) is None
   given = dict(rerank=dict(by="local"))
-  assert two_stage.settings(given, losses, objective) == Rerank("local", 100, 1.0)
+  assert two_stage.settings(given, losses, objective) == Rerank(
+    "local", 100, 1.0, "sum", 4, "auto"
+  )

@@ -107,6 +107,7 @@ def get_config(arg=None):
   c.decimals = 1
   c.eval = ConfigDict(dict(batch=128, msd_variant="paper"))
   c.eval.ci_level, c.eval.ci_resamples = 0.95, 2000  # 0: no intervals
+  c.eval.flip = False  # features of images: the mean with those of mirror images
   c.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))
   c.threads = 4  # that decode pictures
   # Of every model; 0, () and "": its own. See tpr_jax/loading.py.

@@ -108,10 +108,18 @@ def recipe(name: str, arg: SimpleNamespace) -> ConfigDict:
   # Also score the tests at every validation; the best is shown beside the selected one.
   c.eval.legacy = False
   c.eval.save_features = False  # keep features/NAME.npz in the run folder
-  # Two-stage ranking (tpr_jax/two_stage.py). by: "" (off), "local", "matcher" or
-  # "local+matcher"; top: images of the shortlist; the shortlist is sorted by the second
-  # score + global_weight x global cosine.
+  # Features of images are the mean with those of mirror images, in validation too.
+  c.eval.flip = False
+  # Two-stage ranking (tpr_jax/two_stage.py). by: "" (off), "local", "matcher",
+  # "local+matcher" or "itm" (a cross-encoder's); top: images of the shortlist; the
+  # shortlist is sorted by the second score + global_weight x global cosine.
   c.eval.rerank = ConfigDict(dict(by="", top=100, global_weight=1.0))
+  # "sum" of the two as they are; or both scaled to [0, 1] as APTM and MRA do it, with
+  # global_weight 0.002: "single" on one GPU, "dist" on as many as `processes`.
+  c.eval.rerank.combine, c.eval.rerank.processes = "sum", 4
+  # What the device holds of an image for "itm": "tokens", "keys" that its attention
+  # makes of them, which are larger and save time, or "auto": keys where there is room.
+  c.eval.rerank.cache = "auto"
   # How well scores of words (objective.dual.score) find wrong ones, for so many of the
   # captions trained on, at every validation (tpr_jax/word_scores.py). 0: not asked.
   kinds = ("gass", "grad_eclip", "cosine", "random")

@@ -44,6 +44,7 @@ LAYER = dict(
   second_stage=3,
   encoding=3.5,
   evaluate=4,
+  pair_scores=4,
   two_stage=5,
   saliency=5,
   report=5,

@@ -76,14 +76,15 @@ def test_the_folder_serves_compare_and_has_a_report(place, scored):
 
 def test_what_the_config_says_about_loading_counts(place, config, tmp_path):
   c = config.copy_and_resolve_references().unlock()
-  c.model.image_size, c.text.length = (48, 16), 12
+  c.model.image_size, c.text.length, c.eval.flip = (48, 16), 12, True
   del c.evals["test_coarse"]
-  given = ("model.image_size[0]", "text.length", "eval.batch", "evals.test.i2t")
+  given = ("model.image_size[0]", "text.length", "eval.flip", "evals.test.i2t")
   results = model_eval.run(str(place / "run"), c, given, tmp_path / "out")
   about = results["model"]
   assert (about["image_size"], about["text_length"]) == ([48, 16], 12)
   assert any("position" in line for line in about["resized"])
   assert about["step"] == 3 and about["detail"].startswith("step 3")
+  assert results["evals"]["test"]["note"].endswith("with those of mirror images")
   # Without being asked for by hand they are those of another model.
   own = model_eval.options(c, ("eval.batch",))
   assert own == model_eval.Options()

@@ -35,7 +35,8 @@ def config(pictures):
   with c.unlocked():
     del c.evals["test_coarse"]
     c.evals.own = common.evaluation("test", name="folder", root=str(pictures))
-  c.eval.rerank.update(by="matcher", top=4)
+  c.eval.rerank.update(by="matcher", top=4, combine="dist", global_weight=0.002)
+  c.eval.flip = True
   c.eval.saliency, c.eval.ci_resamples, c.eval.save_features = 1, 100, True
   return c
 

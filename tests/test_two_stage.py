@@ -12,7 +12,7 @@ from tests import small_run, tiny
 from tests.data.noise import dataset
 from tests.models import weights
 from tpr_jax import config as configs
-from tpr_jax import evaluate, second_stage, training, two_stage
+from tpr_jax import evaluate, pair_scores, second_stage, training, two_stage
 from tpr_jax.core import sharding
 from tpr_jax.data import tokenizer, transforms
 from tpr_jax.encoding import Encoder
@@ -78,7 +78,8 @@ def spread(split):
 
 def second(model, features, columns, by, mesh=ONE, **changes):
   stage = dataclasses.replace(STAGES[by], **changes)
-  return two_stage.second_scores(stage, *model, features, columns, mesh=mesh)[0]
+  kept = features.image_kept, features.text_kept
+  return pair_scores.scores(stage, *model, *kept, columns, mesh=mesh)[0]
 
 
 def ranked(features, top=7, mesh=ONE):
@@ -196,17 +197,17 @@ def test_a_gallery_too_large_for_a_device_gives_the_same(
 ):
   columns = ranked(features).result.top[:, :7]
   expected = second(model, features, columns, "matcher", mesh)
-  monkeypatch.setattr(two_stage, "REPLICATED", 100)
+  monkeypatch.setattr(pair_scores, "GALLERY", 1000)  # 5 images at a time
   found = second(model, features, columns, "matcher", mesh, block=8)
   np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_long_work_says_how_far_it_is(model, features, monkeypatch):
-  monkeypatch.setattr(two_stage, "_QUIET", -1.0)
+  monkeypatch.setattr(pair_scores, "_QUIET", -1.0)
   stage = dataclasses.replace(STAGES["local"], block=32)
   columns, said = ranked(features).result.top[:, :7], []
-  args = (stage, *model, features, columns)
-  two_stage.second_scores(*args, mesh=ONE, say=said.append)
+  args = (stage, *model, features.image_kept, features.text_kept, columns)
+  pair_scores.scores(*args, mesh=ONE, say=said.append)
   assert len(said) == 6  # of 8 blocks: the last two are read back at the end
   assert said[0].startswith("    32 of 231 pairs, 0:0")
 
@@ -284,6 +285,8 @@ def test_msd_is_missing_and_the_rest_has_its_interval(model, features):
   assert "mSD" not in t2i and "mSD" in first.scores["t2i"]
   assert np.isnan(found.rankings["sd"]).all()
   assert (about["by"], about["top"], about["pairs"]) == ("matcher", 21, 33 * 21)
+  assert (about["combine"], about["views"]) == ("sum", 1)
+  assert "processes" not in about and "cache" not in about
   assert 0 < about["seconds_per_query"] < 60
   assert "the first 21 of each query of test" in found.scores["note"]
   assert "ms per query" in found.scores["note"]
@@ -310,6 +313,32 @@ def test_a_second_score_that_is_no_number_is_an_error(model, features):
     (dict(by="locl"), {}, "eval.rerank.by='locl': expected one of local, matcher"),
     (dict(by="local", top=0), {}, "eval.rerank.top=0: expected"),
     (dict(by="local", global_weight=np.inf), {}, "eval.rerank.global_weight=inf"),
+    (
+      dict(by="local", combine="max"),
+      {},
+      "eval.rerank.combine='max': expected one of sum, single, dist",
+    ),
+    (
+      dict(by="local", combine="dist", processes=0),
+      {},
+      "eval.rerank.processes=0: expected .* 1 at least",
+    ),
+    (
+      dict(by="local", combine="single", global_weight=-0.1),
+      {},
+      "global_weight=-0.1: with combine='single' expected 0 or more",
+    ),
+    (
+      dict(by="local", cache="value"),
+      {},
+      "eval.rerank.cache='value': expected one of auto, keys, tokens",
+    ),
+    (
+      dict(by="local", cache="keys"),
+      {},
+      r"cache='keys' would do nothing with by='local'.*\(those that do: itm\)",
+    ),
+    (dict(by="itm"), {}, "by='itm' needs the head 'itm'.*losses.itm above 0"),
     (
       dict(by="matcher"),
       dict(matching=0.0),
@@ -341,4 +370,6 @@ def test_a_run_older_than_the_fields_is_scored_in_one_stage():
   losses, objective = tiny.LOSSES, tiny.OBJECTIVE
   assert two_stage.settings({}, losses, objective) is None
   given = dict(rerank=dict(by="local"))
-  assert two_stage.settings(given, losses, objective) == Rerank("local", 100, 1.0)
+  assert two_stage.settings(given, losses, objective) == Rerank(
+    "local", 100, 1.0, "sum", 4, "auto"
+  )

@@ -1,7 +1,11 @@
-"""A run scored in two stages: its results, its table, its report, its comparison."""
+"""A run scored in two stages: its results, its table, its report, its comparison.
+
+Its config is of the time before mirror images and scaled sums.
+"""
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -21,7 +25,9 @@ def run(tmp_path_factory):
   config.eval.rerank.update(by="matcher", top=4)
   config.evals.test.note = "a control"
   with config.unlocked():
-    del config.evals["test_coarse"]
+    del config.evals["test_coarse"], config.eval["flip"]
+    for field in ("combine", "processes", "cache"):
+      del config.eval.rerank[field]
   config.train.keep_last = 1
   written_run.write(folder, scores={3: 20.0}, config=config)
   run = json.loads((folder / "run.json").read_text())
@@ -36,6 +42,7 @@ def test_both_rankings_are_in_the_results(run):
   one, two = results["evals"]["test"], results["evals"]["test.reranked"]
   assert "rerank" not in one and "mSD" in one["t2i"] and "i2t" in one
   assert two["rerank"]["by"] == "matcher" and two["rerank"]["top"] == 4
+  assert two["rerank"]["combine"] == "sum" and two["rerank"]["views"] == 1
   assert set(two["groups"]) == {"near twins", "others"} and "i2t" not in two
   assert one["note"] == "a control" and two["note"].startswith("a control; the first 4")
   assert two["note"].count("a control") == 1
@@ -76,3 +83,22 @@ def test_compare_sets_the_two_stages_side_by_side(run, tmp_path):
     assert scores["mAP"][side] == pytest.approx(expected, abs=1e-4)
   assert 0 < scores["mAP"]["p"] <= 1
   assert "no mSD" in (tmp_path / "compare.md").read_text()
+
+
+def test_a_run_of_before_the_fields_is_resumed_and_scored_with_them(run, tmp_path):
+  config, folder = run[2], tmp_path / "run"
+  shutil.copytree(run[0], folder)
+  new = small_run.config()
+  with new.unlocked():
+    new.evals, new.train = config.evals, config.train
+  new.eval.flip = True
+  new.eval.rerank.update(by="matcher", top=4, combine="dist", global_weight=0.002)
+  assert "eval.flip: None -> True" in configs.occupied(folder, configs.plain(new))
+  assert not configs.occupied(folder, configs.plain(new), resume=True)
+  Experiment(new, folder).evaluate()
+  evals = json.loads((folder / "results.json").read_text())["evals"]
+  about, note = (evals["test.reranked"][name] for name in ("rerank", "note"))
+  assert (about["combine"], about["processes"], about["views"]) == ("dist", 4, 2)
+  assert about["pairs"] == 2 * 4 * evals["test"]["t2i"]["queries"]
+  assert note.startswith("a control; features averaged with those of mirror images; ")
+  assert "matcher + 0.002 x cosine, scaled as 4 processes do, mean of image" in note

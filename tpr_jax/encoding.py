@@ -3,6 +3,14 @@
 Each process of a run reads its own share of every batch. What only one of them knows,
 which rows are real and why a picture is broken, is brought together, so that all end
 with the same features, to the byte.
+
+With `flip` an image's feature is the plain mean v of its own unit row and that of its
+mirror image, which is shorter than 1 and stays so (MRA, arXiv:2507.10195): images
+whose two rows differ have lower cosines. Rows get one more column instead,
+
+  image  [v, sqrt(1 - |v|^2)]    text  [t, 0]
+
+so that they are unit rows like all others, whose product is the cosine t v.
 """
 
 import dataclasses
@@ -35,7 +43,7 @@ class Features:
   """One split, encoded. Rows are unit vectors.
 
   Attributes:
-    image: float32 [n, D], the readable images.
+    image: float32 [n, D], the readable images. D: one column more with `flip`.
     image_record: int32 [n], their index in the dataset.
     text: float32 [m, D], all captions.
     text_record, text_caption: int32 [m], which caption of which record.
@@ -44,6 +52,7 @@ class Features:
       since every published number counts all of them.
     image_kept, text_kept: name -> [n, ...], [m, ...], what a second stage scores pairs
       by (second_stage.py); empty without one.
+    mirrored_kept: as `image_kept`, of the mirror images; empty without `flip`.
   """
 
   image: np.ndarray
@@ -55,6 +64,7 @@ class Features:
   empty: Sequence[int] = ()
   image_kept: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
   text_kept: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  mirrored_kept: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
   @property
   def broken(self) -> dict[str, str]:
@@ -66,14 +76,34 @@ class _Side(NamedTuple):
   """The images or the texts of a split; n of them were real.
 
   Attributes:
-    features: float32 [n, D].
+    features: float32 [n, D] for each view.
     number: int32 [n], ascending: of the record, or of the caption in their order.
-    kept: name -> [n, ...].
+    kept: name -> [n, ...], for each view.
   """
 
-  features: np.ndarray
+  features: Sequence[np.ndarray]
   number: np.ndarray
-  kept: Mapping[str, np.ndarray]
+  kept: Sequence[Mapping[str, np.ndarray]]
+
+
+def _mirrored(images: np.ndarray) -> np.ndarray:
+  """[n, H, W, 3], left and right exchanged; before the resize it would be the same."""
+  return images[:, :, ::-1]
+
+
+_AS_IT_IS = (lambda rows: rows,)
+
+
+def averaged(views: Sequence[np.ndarray]) -> np.ndarray:
+  """Unit rows [n, D] of each view of images -> [n, D + 1] as above."""
+  mean = np.mean(views, axis=0, dtype=np.float64)
+  rest = np.maximum(1.0 - np.einsum("ij,ij->i", mean, mean), 0.0)
+  return np.column_stack([mean, np.sqrt(rest)]).astype(np.float32)
+
+
+def beside_averaged(rows: np.ndarray) -> np.ndarray:
+  """Unit rows [n, D] of texts -> [n, D + 1]: what `averaged` rows are compared with."""
+  return np.pad(rows, ((0, 0), (0, 1)))
 
 
 class Encoder:
@@ -83,12 +113,14 @@ class Encoder:
     model: a module with `encode_image` and `encode_text`.
     mesh: batches are split over it; parameters stay where they are. Where it has
       devices of several processes, all of them call everything here, and together.
+    flip: also encodes the mirror image of every image, see above.
 
   Raises:
     ValueError: a mesh over which batches cannot be split evenly among processes.
   """
 
-  def __init__(self, model: nn.Module, mesh: Mesh):
+  def __init__(self, model: nn.Module, mesh: Mesh, *, flip: bool = False):
+    self._flip = flip
     self._batch_sh = sharding.batch_sharding(mesh)
     self._shards = sharding.batch_shards(mesh)
     self._share = sharding.batch_share(mesh)
@@ -117,11 +149,15 @@ class Encoder:
     Every process gives all of them. With the `batch` of a call on a dataset, nothing
     is compiled anew.
     """
-    return self._arrays(self._image, params, images, batch)
+    if not self._flip:
+      return self._arrays(self._image, params, images, batch)
+    views = (images, _mirrored(images))
+    return averaged([self._arrays(self._image, params, x, batch) for x in views])
 
   def texts(self, params: Params, tokens: np.ndarray, batch: int) -> np.ndarray:
     """int32 [n, L] -> float32 [n, D] unit rows, n >= 1; as `images`."""
-    return self._arrays(self._text, params, tokens, batch)
+    rows = self._arrays(self._text, params, tokens, batch)
+    return beside_averaged(rows) if self._flip else rows
 
   def _arrays(self, tower, params, arrays, batch):
     self._check_batch(batch)
@@ -161,7 +197,8 @@ class Encoder:
     index, count = self._share
     share = dict(batch=batch, process_index=index, process_count=count)
     pictures = eval_batches.image_batches(dataset, pipe=pipe, threads=threads, **share)
-    image = self._side(self._image, params, pictures, "image", batch, stage)
+    both = (*_AS_IT_IS, _mirrored) if self._flip else _AS_IT_IS
+    image = self._side(self._image, params, pictures, "image", batch, stage, views=both)
     captions = eval_batches.text_batches(dataset, tokenizer, length=length, **share)
     wordless: list[int] = []
 
@@ -169,7 +206,7 @@ class Encoder:
       empty = tokens[:, 1] == tokenizer.end_id  # the start, then the end
       wordless.extend(number[empty & (number >= 0)].tolist())
 
-    text = self._side(self._text, params, captions, "text", batch, stage, note)
+    text = self._side(self._text, params, captions, "text", batch, stage, note=note)
     if image is None or text is None:
       raise EvaluationError(
         f"{dataset.name}/{dataset.split}: no readable image or no caption to evaluate"
@@ -181,40 +218,49 @@ class Encoder:
     at = text.number[empty]
     captions_of.blame(dataset, record[at], caption[at], damage)
     return Features(
-      image=image.features,
+      image=averaged(image.features) if self._flip else image.features[0],
       image_record=image.number,
-      text=text.features,
+      text=beside_averaged(text.features[0]) if self._flip else text.features[0],
       text_record=record[text.number],
       text_caption=caption[text.number],
       damage=damage,
       empty=tuple(empty.tolist()),
-      image_kept=image.kept,
-      text_kept=text.kept,
+      image_kept=image.kept[0],
+      text_kept=text.kept[0],
+      mirrored_kept=image.kept[1] if self._flip else {},
     )
 
-  def _side(self, tower, params, stream, name, batch, stage, note=None) -> _Side | None:
+  def _side(
+    self, tower, params, stream, name, batch, stage, *, views=_AS_IT_IS, note=None
+  ) -> _Side | None:
     """All rows of a stream, in the order of the dataset; None: none of them is real.
 
-    note(rows, numbers) is told what this process reads.
+    Each of `views` makes of a batch what is encoded. note(rows, numbers) is told what
+    this process reads.
     """
     index, count = self._share
     size = batch // count
-    found, kept = Kept(len(stream)), Kept(len(stream))
+    found, kept = ([Kept(len(stream)) for _ in views] for _ in range(2))
     for step, local in enumerate(stream):
       number = step * batch + index * size + np.arange(size)
       number = np.where(local["valid"], number, -1).astype(np.int32)
       if note is not None:
         note(local[name], number)
-      rows = sharding.to_global(dict(x=local[name], number=number), self._batch_sh)
-      out, more = tower(params, rows, stage)
-      found.add(out)
-      kept.add(more)
-    number = found.all().get("number", np.zeros(0, np.int32))
+      for i, view in enumerate(views):
+        one = dict(x=view(local[name]), number=number)
+        out, more = tower(params, sharding.to_global(one, self._batch_sh), stage)
+        found[i].add(out)
+        kept[i].add(more)
+    number = found[0].all().get("number", np.zeros(0, np.int32))
     real = np.flatnonzero(number >= 0)
     if not len(real):
       return None
     order = real[np.argsort(number[real], kind="stable")]
-    return _Side(**found.arrays(order), kept=kept.arrays(order))
+    return _Side(
+      [each.arrays(order)["features"] for each in found],
+      number[order],
+      [each.arrays(order) for each in kept],
+    )
 
   def _gather(self, value: Any) -> list[Any]:
     """The JSON values of all processes that share the mesh."""

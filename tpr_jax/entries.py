@@ -92,7 +92,11 @@ def score(
       path = folder / "features" / f"{name}.npz"
       evaluate.save(features, data, path, group_by=entry["group_by"])
       say(f"    features: {path}")
-  notes = {k: [entry["note"], one.scores.get("note")] for k, one in scored.items()}
+  flip = how.get("flip", False) and "features averaged with those of mirror images"
+  notes = {
+    label: [entry["note"], flip, one.scores.get("note")]
+    for label, one in scored.items()
+  }
   return {
     label: {**one.scores, "note": "; ".join(filter(None, notes[label]))}
     for label, one in scored.items()

@@ -101,7 +101,8 @@ class Experiment:
 
   def _towers(self, model: Any) -> encoding.Encoder:
     if self._encoder is None:
-      self._encoder = encoding.Encoder(model, self.mesh)
+      flip = self.config.eval.get("flip", False)  # for runs older than the field
+      self._encoder = encoding.Encoder(model, self.mesh, flip=flip)
     return self._encoder
 
   def _evaluate(
@@ -201,8 +202,9 @@ class Experiment:
       report = eval_batches.caption_report(dataset, self.tokenizer, length)
       self.say(f"  {name}: {report}")
     if second:
-      size = tuple(config.model.image_size)
-      self.say(f"    {two_stage.memory(second, model, params, dataset, size, length)}")
+      size, flip = tuple(config.model.image_size), config.eval.get("flip", False)
+      sides = dict(image_size=size, length=length, flip=flip)
+      self.say(f"    {two_stage.memory(second, model, params, dataset, **sides)}")
     features = self._evaluate(model, params, dataset, second.stage if second else None)
 
     def again(found: evaluate.Evaluation, **options: Any) -> evaluate.Evaluation:

@@ -81,8 +81,9 @@ class Model:
     found: towers and what belongs to them.
     mesh: batches are split over it; every device holds all parameters.
     batch, threads: pictures at a time, and threads that decode them.
+    flip: also encodes mirror images (encoding.py).
     encoders: of other models, by module: towers of the same kind are not compiled
-      again. This model's is added.
+      again. This model's is added. All have the same `flip`.
   """
 
   def __init__(
@@ -92,13 +93,14 @@ class Model:
     *,
     batch: int,
     threads: int,
+    flip: bool = False,
     encoders: dict[Any, encoding.Encoder] | None = None,
   ):
     self.found = found
     self._batch, self._threads = batch, threads
     encoders = {} if encoders is None else encoders
     if found.model not in encoders:
-      encoders[found.model] = encoding.Encoder(found.model, mesh)
+      encoders[found.model] = encoding.Encoder(found.model, mesh, flip=flip)
     self._encoder = encoders[found.model]
     self._params = jax.device_put(found.params, sharding.replicated(mesh))
     height, width = found.image_size
@@ -241,7 +243,11 @@ def run(
   datasets = {name: eval_data.dataset(config, name) for name in config.evals}
   identity = weights_id.of(place)
   model = Model(
-    how.load(place), mesh, batch=config.eval.batch, threads=config.data.threads
+    how.load(place),
+    mesh,
+    batch=config.eval.batch,
+    threads=config.data.threads,
+    flip=config.eval.get("flip", False),
   )
   print(f"Evaluating {place}{_detail(model.found)}.")
   print(f"The model's own: {described(model.found)}.")

@@ -1,9 +1,14 @@
 """What can score a pair of text and image again after the global ranking.
 
 A `SecondStage` says what it keeps of every image and of every text while they are
-encoded, and how it scores pairs of what was kept. The ranking that uses it is
-two_stage.py. Another scorer, a cross-encoder over the tokens for example, is another
-entry of `STAGES` and a method of the model; nothing else knows what is kept.
+encoded, and how it scores pairs of what was kept. Pairs are scored by pair_scores.py,
+the ranking that uses them is two_stage.py. Another scorer is another entry of `STAGES`
+and methods of the model; nothing else knows what is kept.
+
+"itm" is a cross-encoder over the tokens of both sides. The keys and values that its
+cross-attention makes of an image are the same for every text; they are several times
+the size of the tokens, so that the host keeps tokens, and the device makes keys of the
+images it holds.
 """
 
 import dataclasses
@@ -29,6 +34,8 @@ class SecondStage:
     image, text: (model, outputs of `encode_image` or `encode_text`) -> rows to keep.
     pairs: (model, image rows [P], text rows [P]) -> float32 [P], higher is better; a
       pair's score must not depend on the other pairs.
+    ready: (model, image rows) -> the rows that `pairs` gets instead, made once of every
+      image when it comes to the device; None: the rows that were kept.
     block: pairs that one device scores at a time.
   """
 
@@ -37,6 +44,7 @@ class SecondStage:
   image: Callable[[Any, Outputs], Rows]
   text: Callable[[Any, Outputs], Rows]
   pairs: Callable[[Any, Rows, Rows], jax.Array]
+  ready: Callable[[Any, Rows], Rows] | None = None
   block: int = 1024
 
 
@@ -65,6 +73,26 @@ def _both(model: Any, image: Rows, text: Rows) -> jax.Array:
   return _local(model, image, text) + _matcher(model, image, text)
 
 
+def _image_tokens(model: Any, out: Outputs) -> Rows:
+  del model
+  return dict(tokens=out["image_tokens"])
+
+
+def _text_tokens(model: Any, out: Outputs) -> Rows:
+  del model
+  return dict(tokens=out["text_tokens"], mask=out["text_mask"])
+
+
+def _image_keys(model: Any, image: Rows) -> Rows:
+  return dict(keys=model.image_keys(image["tokens"]))
+
+
+def _itm(model: Any, image: Rows, text: Rows) -> jax.Array:
+  """The cross-encoder's logit of "they belong together", as it is: no softmax."""
+  known = dict(image_tokens=image.get("tokens"), image_keys=image.get("keys"))
+  return model.pair_logits(text["tokens"], text["mask"], **known)[:, 1]
+
+
 _PARTS = dict(image=_image_parts, text=_text_parts)
 _MATCHER = dict(_PARTS, heads=("parts", "matcher"), trained_by=("matching",))
 STAGES = {
@@ -73,6 +101,16 @@ STAGES = {
   ),
   "matcher": SecondStage(pairs=_matcher, **_MATCHER),
   "local+matcher": SecondStage(pairs=_both, **_MATCHER),
+  "itm": SecondStage(
+    heads=("itm",),
+    trained_by=("itm",),
+    image=_image_tokens,
+    text=_text_tokens,
+    pairs=_itm,
+    ready=_image_keys,
+    # 0.5 GB of keys where they are 6 layers of 97 tokens, 1,536 wide.
+    block=128,
+  ),
 }
 
 

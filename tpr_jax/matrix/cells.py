@@ -91,10 +91,13 @@ def key(
     load: how they are loaded.
     entry: of the column.
     data: `data_digest` of its dataset.
-    how: kind of mSD and intervals; the batch changes nothing but the speed.
+    how: kind of mSD, intervals, and mirror images, where they count: cells of before
+      the field have none. The batch changes nothing but the speed.
   """
   test = {name: value for name, value in entry.items() if name not in _UNIMPORTANT}
   scoring = {name: value for name, value in how.items() if name != "batch"}
+  if not scoring.get("flip", True):
+    del scoring["flip"]
   return dict(weights=digest, load=dict(load), test=test, data=data, eval=scoring)
 
 

@@ -194,6 +194,7 @@ class Matrix:
       self._mesh,
       batch=self.settings.eval["batch"],
       threads=self.settings.threads,
+      flip=self.settings.eval.get("flip", False),
       encoders=self._encoders,
     )
 

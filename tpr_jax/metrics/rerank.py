@@ -17,9 +17,33 @@ Plain numpy on the host: Q x T numbers are few. Q queries, T places.
 Worked example: matches at ranks 2, 3 and 9 have AP = (1/2 + 2/3 + 3/9) / 3 = 0.5. With
 T = 4 and those two moved to ranks 1 and 2, AP' = 0.5 + (1/2 + 1/3) / 3 = 0.7778, INP
 stays 3/9, the first rank becomes 1.
+
+What sorts the shortlist is made of second scores s_v of V views of the images (2: the
+mirrored ones too) and of the first ranking's cosines c:
+
+  summed   mean_v s_v + w c
+  scaled   mean_v u(s_v) + W w u(c)    u(x) = (x - low) / (high - low)
+
+`scaled` is the evaluation of ALBEF's descendants (APTM, arXiv:2306.02898; MRA,
+arXiv:2507.10195), which scales matrices of all queries and all images: in such a matrix
+of second scores a row holds its own minimum beyond the shortlist, so low and high are
+the extremes of the second scores there are, while for c they are those of all cosines.
+In each view an item beyond the shortlist has a second score and a cosine that are no
+higher than any of the shortlist, and among them the cosine alone differs: for w >= 0
+the rest keeps its places here, too.
+
+W is the number of processes. Process p fills rows p (Q div W + 1) and on of a matrix
+whose other rows hold 1000, scales this matrix, adds w u(c), and the W matrices are
+summed. So in the rows of process p low is the least of ITS second scores, high is 1000
+(where others have rows, and no score is higher), and the cosine counts W times: with
+W = 4 about 200 times as much, beside the second scores, as with W = 1. What the other
+processes add to a row is one number for all of it, and is left out. No number of
+devices changes the result: W is an argument.
 """
 
 import numpy as np
+
+_NOT_MINE = 1000.0  # in the rows of other processes
 
 
 def order(scores) -> np.ndarray:
@@ -28,6 +52,60 @@ def order(scores) -> np.ndarray:
   Raises:
     ValueError: a score that is no number; names the first query with one.
   """
+  return np.argsort(-_finite(scores), axis=1, kind="stable")
+
+
+def summed(views, cosine, weight) -> np.ndarray:
+  """float64 [Q, T]: what sorts the shortlist, second scores as they are.
+
+  Args:
+    views: second scores, float [Q, T] for each view.
+    cosine: float [Q, T], of the first ranking.
+    weight: w.
+
+  Raises:
+    ValueError: as `order`.
+  """
+  second = np.mean([_finite(scores) for scores in views], axis=0, dtype=np.float64)
+  return second + weight * np.asarray(cosine, np.float64)
+
+
+def scaled(views, cosine, weight, lowest, processes=1) -> np.ndarray:
+  """float64 [Q, T]: what sorts the shortlist, second scores and cosines scaled.
+
+  Where all numbers are alike, so that there is nothing to scale, they count as 0.
+
+  Args:
+    views, cosine: as in `summed`; column 0 of `cosine` is each query's highest.
+    weight: w, 0 at least.
+    lowest: the lowest cosine of any query with any item of the gallery.
+    processes: W.
+
+  Raises:
+    ValueError: as `order`; or a negative weight, with which the rest would not keep
+      its places.
+  """
+  if not weight >= 0:
+    raise ValueError(f"weight={weight} of the scaled cosine: expected 0 or more")
+  views = [_finite(scores).astype(np.float64) for scores in views]
+  cosine = np.asarray(cosine, np.float64)
+  total, step = np.zeros(cosine.shape), len(cosine) // processes + 1
+  for start in range(0, len(cosine), step):
+    rows = slice(start, start + step)
+    for scores in views:
+      own = scores[rows]
+      ends = [own.min(), own.max(), *([_NOT_MINE] if len(own) < len(cosine) else [])]
+      total[rows] += _unit(own, min(ends), max(ends))
+  first = _unit(cosine, lowest, cosine.max())
+  return total / len(views) + processes * weight * first
+
+
+def _unit(values, low, high):
+  """low -> 0, high -> 1."""
+  return (values - low) / (high - low) if high > low else np.zeros_like(values)
+
+
+def _finite(scores) -> np.ndarray:
   scores = np.asarray(scores)
   bad = ~np.isfinite(scores).all(axis=1)
   if bad.any():
@@ -35,7 +113,7 @@ def order(scores) -> np.ndarray:
       f"the second scores of query {int(np.flatnonzero(bad)[0])} are not finite"
       f" ({int(bad.sum()):,} of {len(scores):,} queries)"
     )
-  return np.argsort(-scores, axis=1, kind="stable")
+  return scores
 
 
 def ranks(matches, first_rank, ap, inp, flags, order) -> dict[str, np.ndarray]:

@@ -15,11 +15,15 @@ import jax.numpy as jnp
 from jax import lax
 
 from tpr_jax import dual_masking
+from tpr_jax.core import pieces
 from tpr_jax.core.types import GradFn, Metrics
+from tpr_jax.cross_objective import CrossObjective
 from tpr_jax.objectives import Objective
 
 
-def loss_fn(objective: Objective) -> Callable[..., tuple[jax.Array, Metrics]]:
+def loss_fn(
+  objective: Objective | CrossObjective,
+) -> Callable[..., tuple[jax.Array, Metrics]]:
   """loss(params, batch, key) -> (scalar, metrics): the whole batch at once."""
 
   def loss(params, batch, key):
@@ -30,7 +34,9 @@ def loss_fn(objective: Objective) -> Callable[..., tuple[jax.Array, Metrics]]:
   return loss
 
 
-def make_grad_fn(objective: Objective, *, micro_batches: int = 1) -> GradFn:
+def make_grad_fn(
+  objective: Objective | CrossObjective, *, micro_batches: int = 1
+) -> GradFn:
   """The gradient in `micro_batches` equal parts of the batch; 1: all at once.
 
   Raises:
@@ -45,43 +51,29 @@ def make_grad_fn(objective: Objective, *, micro_batches: int = 1) -> GradFn:
   if micro_batches == 1:
     return jax.value_and_grad(loss_fn(objective), has_aux=True)
 
+  def apart(tree):
+    field = "train.micro_batches"
+    return jax.tree.map(lambda x: pieces.split(x, micro_batches, field), tree)
+
   def grad_fn(params, batch, key):
     mask_key, drop_key = jax.random.split(key)
     batch = objective.prepare(batch, mask_key)
-    pieces = jax.tree.map(lambda x: _split(x, micro_batches), batch)
-    pieces = (pieces, jax.random.split(drop_key, micro_batches))
+    parts = (apart(batch), jax.random.split(drop_key, micro_batches))
 
-    out = lax.map(lambda piece: objective.encode(params, *piece), pieces)
+    out = lax.map(lambda part: objective.encode(params, *part), parts)
     if "scores" in out:  # of words: the second pass need not make them again
-      pieces[0].setdefault("scores", out["scores"])
+      parts[0].setdefault("scores", out["scores"])
     (loss, metrics), (grads, cotangents) = jax.value_and_grad(
       objective.reduce, argnums=(0, 1), has_aux=True
-    )(params, jax.tree.map(_join, out), batch)
-    cotangents = jax.tree.map(lambda x: _split(x, micro_batches), cotangents)
+    )(params, jax.tree.map(pieces.join, out), batch)
+    cotangents = apart(cotangents)
 
     def back(total, step):
-      piece, cotangent = step
-      _, pull = jax.vjp(lambda p: objective.encode(p, *piece), params)
+      part, cotangent = step
+      _, pull = jax.vjp(lambda p: objective.encode(p, *part), params)
       return jax.tree.map(jnp.add, total, *pull(cotangent)), None
 
-    grads, _ = lax.scan(back, grads, (pieces, cotangents))
+    grads, _ = lax.scan(back, grads, (parts, cotangents))
     return (loss, metrics), grads
 
   return grad_fn
-
-
-def _split(x: jax.Array, count: int) -> jax.Array:
-  """[B, ...] -> [count, B / count, ...]: every count-th row.
-
-  So each part takes its rows from all devices alike, and none moves between them.
-  """
-  if x.shape[0] % count:
-    raise ValueError(
-      f"a batch of {x.shape[0]} cannot be split evenly into train.micro_batches={count}"
-    )
-  return x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1)
-
-
-def _join(x: jax.Array) -> jax.Array:
-  """The inverse of `_split`."""
-  return x.swapaxes(0, 1).reshape(-1, *x.shape[2:])

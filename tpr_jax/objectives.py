@@ -1,5 +1,6 @@
 """The training objective: towers -> losses -> one weighted scalar.
 
+That of CLIP's family is here, that of Swin + BERT in cross_objective.py.
 `config.losses` maps a name of `LOSSES` to its weight; a weight of 0 leaves out the
 loss and the heads that only it needs, so each row of the CFAM ablation is a list of
 overrides. Reduction, weights and masks are applied here, once.
@@ -16,13 +17,16 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-from tpr_jax import dual_masking
+from tpr_jax import cross_objective, dual_masking
 from tpr_jax.core import sharding
 from tpr_jax.core.numerics import masked_mean, part_similarity, similarity
 from tpr_jax.core.types import Batch, Metrics, Outputs, Params
+from tpr_jax.cross_objective import CrossObjective
 from tpr_jax.losses import contrastive, identity, matching, mlm, sdm
+from tpr_jax.models.cross_encoder import CrossEncoder
 
-LOSSES = ("infonce", "sdm", "sdm_local", "matching", "identity", "mlm")
+CLIP_LOSSES = ("infonce", "sdm", "sdm_local", "matching", "identity", "mlm")
+LOSSES = tuple(dict.fromkeys([*CLIP_LOSSES, *cross_objective.LOSSES]))
 
 
 def active(losses: Mapping[str, float]) -> dict[str, float]:
@@ -50,6 +54,8 @@ def heads(losses: Mapping[str, float], objective: Mapping[str, Any]) -> frozense
     found.add("parts")
   if "matching" in names:
     found.add("matcher")
+  if set(names) & {"itm", "eda_itm", "region_itm"}:
+    found.add("itm")
   if "identity" in names:
     found.add(f"identity_{objective['identity']}")
   if "mlm" in names:
@@ -246,13 +252,30 @@ def make_objective(
   choices: Mapping[str, Any],
   *,
   masking: Mapping[str, Any],
-) -> Objective:
+  most_masked: int = 1,
+) -> Objective | CrossObjective:
   """The objective that `config.losses` and `config.objective` describe.
 
+  Args:
+    masking: of tokens on the device, for CLIP's family; Swin + BERT read captions that
+      the input has masked, `most_masked` words of each at most (data.views.mask.most).
+
   Raises:
-    ValueError: an unknown loss or choice, or choices that exclude each other.
+    ValueError: an unknown loss or choice, a loss of the other family of models, or
+      choices that exclude each other.
   """
   weights = active(losses)
+  cross = isinstance(model, CrossEncoder)
+  known = cross_objective.LOSSES if cross else CLIP_LOSSES
+  for name in weights:
+    if name not in known:
+      raise ValueError(
+        f"losses.{name}: not a loss of {'Swin + BERT' if cross else 'CLIP towers'}"
+        f" (model.variant); known are {', '.join(known)}"
+      )
+  if cross:
+    cross_objective.check(choices)
+    return CrossObjective(model, weights, choices, most_masked)
   _check(weights, choices)
   fields, dual = dual_fields(choices), None
   if fields is not None:

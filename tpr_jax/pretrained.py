@@ -179,6 +179,10 @@ class Pretrained:
 
   def _buckets(self, counts: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """(text length, indices of the texts that are padded to it)."""
+    whole = (self.fields.get("projection"), self.fields.get("text_bins"))
+    if whole == ("bins", "all"):  # a feature depends on its padding
+      yield self.text_length, np.arange(len(counts))
+      return
     lengths = [min(_SHORTEST, self.text_length)]
     while lengths[-1] < self.text_length:
       lengths.append(min(2 * lengths[-1], self.text_length))

@@ -15,9 +15,9 @@ from tpr_jax import gradients, objectives, optim, score_table, train
 from tpr_jax.core import sharding
 from tpr_jax.core.types import Params
 from tpr_jax.data import sampler as samplers
-from tpr_jax.data import views
+from tpr_jax.data import views as data_views
 from tpr_jax.models import build as model_build
-from tpr_jax.models import clip_text
+from tpr_jax.models import clip_text, swin
 
 
 class Program(NamedTuple):
@@ -94,17 +94,21 @@ def build(
   """
   made = dict(vocab_size=tokenizer.vocab_size, num_classes=num_classes)
   module = model(config, fields, **made)
-  complete = model(config, fields, heads=model_build.HEADS, **made)
+  complete = model(config, fields, heads=model_build.all_heads(fields), **made)
   key = jax.random.key(0)
 
   def init(module):
     return init_fn(config, module, tokenizer.end_id)
 
+  cross = model_build.is_cross(fields)
+  views = data_views.build(config.data.get("views"))
+  with_views(config, fields, views)
   objective = objectives.make_objective(
     module,
     config.losses,
     config.objective,
-    masking=masking(tokenizer, config.text),
+    masking={} if cross else masking(tokenizer, config.text),
+    most_masked=views.mask.get("most", 1),
   )
   shapes = jax.eval_shape(init(module), key)
 
@@ -129,6 +133,51 @@ def build(
   return Program(module, plan, step)
 
 
+# View of a row -> the losses that read it.
+_READERS = dict(
+  region=("region_itc", "region_itm"), eda=("eda_itc", "eda_itm"), mask=("mlm",)
+)
+
+
+def with_views(
+  config: ConfigDict, fields: Mapping[str, Any], views: data_views.Views
+) -> None:
+  """What input, losses and towers must agree on.
+
+  Raises:
+    ValueError: a loss without the view that it reads, a view that no loss reads, other
+      cells than the image tower has, or text buckets under bins of whole texts.
+  """
+  names, cross = objectives.active(config.losses), model_build.is_cross(fields)
+  for view, losses in _READERS.items():
+    readers = [name for name in losses if name in names and cross]
+    field = {"mask": "data.views.mask.rule", "eda": "data.views.eda.synonyms"}
+    where = field.get(view, "data.views.region")
+    if readers and not getattr(views, view):
+      raise ValueError(f"losses.{readers[0]} reads what {where} makes, which is off")
+    if getattr(views, view) and not readers:
+      raise ValueError(
+        f"{where}: no loss reads it (that would be {' or '.join(losses)}, of Swin +"
+        " BERT); switch it off"
+      )
+  if not cross:
+    return
+  grid = swin.grids(fields["image_size"], fields["patch"], len(fields["vision_depths"]))
+  if views.region and tuple(views.region) != grid[-1]:
+    raise ValueError(
+      f"data.views.region={tuple(views.region)}: the last stage of the image tower has"
+      f" {grid[-1]} (rows, columns)"
+    )
+  if config.text.buckets and (fields["projection"], fields["text_bins"]) == (
+    "bins",
+    "all",
+  ):
+    raise ValueError(
+      "text.buckets: with model.projection='bins' and model.text_bins='all' a text's"
+      " feature depends on its padding; set --config.text.buckets=()"
+    )
+
+
 def batch_shapes(config: ConfigDict, mesh: Mesh) -> list[dict[str, Any]]:
   """Shapes, dtypes and shardings of the batches: one dict for each text length.
 
@@ -141,7 +190,8 @@ def batch_shapes(config: ConfigDict, mesh: Mesh) -> list[dict[str, Any]]:
     shape = (config.data.batch, *shape)
     return jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sh)
 
-  longest, shown = config.text.length, views.build(config.data.get("views"))
+  longest = config.text.length
+  shown = data_views.build(config.data.get("views"))
   lengths = samplers.bucket_lengths(tuple(config.text.buckets), longest)
   image = of(*config.model.image_size, 3, dtype=jnp.uint8)
   rows = {name: of() for name in ("ids", "image_id", "example", "replaced")}

@@ -10,10 +10,10 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from tpr_jax import score_table
+from tpr_jax import cross_objective, score_table
 from tpr_jax.bad_data import Watch
 from tpr_jax.checkpoints import Checkpoints
-from tpr_jax.core import processes, sharding
+from tpr_jax.core import processes, sharding, tree
 from tpr_jax.core.types import Batch, GradFn, Params, TrainState
 from tpr_jax.data.damage import BadData
 from tpr_jax.run_log import RunLog
@@ -93,7 +93,9 @@ def make_train_step(
     scores, fresh = state.scores, metrics.pop("scores", None)
     if fresh is not None:
       scores = score_table.write(scores, captions, fresh)
+    running = metrics.pop(cross_objective.RUNNING, {})
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
     metrics = {
       **metrics,
       "loss": loss,
@@ -103,7 +105,7 @@ def make_train_step(
     }
     return state.replace(
       step=state.step + 1,
-      params=optax.apply_updates(state.params, updates),
+      params=tree.replace(params, running),
       opt_state=opt_state,
       scores=scores,
     ), metrics

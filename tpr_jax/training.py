@@ -173,7 +173,7 @@ class Training:
     """Random parameters, or the towers of `init_from` with random heads."""
     experiment, plan = self.experiment, self.plan
     state = plan.create(jax.random.key(self.config.seed))
-    if not self.config.model.init_from:
+    if not experiment.initial.place:
       return state
     params = experiment.initial.apply(
       state.params,

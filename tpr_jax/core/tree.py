@@ -55,6 +55,17 @@ def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
   return tree
 
 
+def replace(tree: Any, leaves: Mapping[str, Any]) -> Any:
+  """`tree` with the leaves of these names in place of its own.
+
+  Raises:
+    KeyError: a name that is no leaf's.
+  """
+  if unknown := sorted(set(leaves) - set(names(tree))):
+    raise KeyError(f"{unknown[0]!r} is no leaf of the tree")
+  return map_named(lambda name, leaf: leaves.get(name, leaf), tree)
+
+
 def first_match(rules: Sequence[tuple[str, Any]], name: str) -> Any:
   """The value of the first rule whose regex is found in `name`; None without one."""
   for pattern, value in rules:

@@ -1,12 +1,18 @@
-"""Models from a config: a variant's numbers, overrides of them, and the heads asked."""
+"""Models from a config: a variant's numbers, overrides of them, and the heads asked.
 
-import difflib
+CLIP's towers (DualEncoder) are made here; a variant of Swin + BERT is handed on to
+build_cross.py.
+"""
+
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tpr_jax.models import build_cross, cross_variants
 from tpr_jax.models.clip_text import TextTower
 from tpr_jax.models.clip_vision import VisionTower
+from tpr_jax.models.cross_encoder import CrossEncoder
 from tpr_jax.models.dual_encoder import DualEncoder
+from tpr_jax.models.fields import check_dtype, nearest, pair, pixels
 from tpr_jax.models.granularity import GranularityDecoder
 from tpr_jax.models.identity import FusedIdentity, SharedIdentity
 from tpr_jax.models.layers.mlp import ACTIVATIONS
@@ -15,24 +21,16 @@ from tpr_jax.models.mlm import MaskedLanguage
 from tpr_jax.models.variants import OF_WEIGHTS, VARIANTS
 
 HEADS = ("parts", "matcher", "identity_fused", "identity_shared", "mlm")
-DTYPES = ("float32", "bfloat16")
 
 
-def _nearest(kind: str, name: str, known: Iterable[str]) -> str:
-  known = sorted(known)
-  close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-  hint = f"; did you mean {close[0]!r}?" if close else ""
-  return f"model: unknown {kind} {name!r}{hint} Known: {', '.join(known)}"
+def is_cross(model_config: Mapping[str, Any]) -> bool:
+  """Whether the variant is one of Swin + BERT (`CrossEncoder`)."""
+  return model_config.get("variant") in cross_variants.VARIANTS
 
 
-def _pair(field: str, value: Any) -> tuple[int, int]:
-  """An int or two ints -> (height, width)."""
-  pair = (value, value) if isinstance(value, int) else tuple(value)
-  if len(pair) != 2 or not all(isinstance(v, int) and v > 0 for v in pair):
-    raise ValueError(
-      f"model: {field}={value!r}; expected a positive int or (height, width)"
-    )
-  return pair
+def all_heads(model_config: Mapping[str, Any]) -> tuple[str, ...]:
+  """Names of every head that a model of this variant's family can have."""
+  return build_cross.HEADS if is_cross(model_config) else HEADS
 
 
 def settings(model_config: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,29 +47,27 @@ def settings(model_config: Mapping[str, Any]) -> dict[str, Any]:
     ValueError: an unknown variant, field, activation or dtype (names the nearest).
   """
   overrides = dict(model_config)
+  if is_cross(overrides):
+    return build_cross.settings(overrides)
   variant = overrides.pop("variant", "B/16")
   if variant not in VARIANTS:
-    raise ValueError(_nearest("variant", variant, VARIANTS))
+    known = [*VARIANTS, *cross_variants.VARIANTS]
+    raise ValueError(nearest("variant", variant, known))
   fields = dict(VARIANTS[variant])
   for name, value in overrides.items():
     if name not in fields:
-      raise ValueError(_nearest("field", name, [*fields, "variant"]))
+      raise ValueError(nearest("field", name, [*fields, "variant"]))
     if value is not None or name not in OF_WEIGHTS:
       fields[name] = value
   if fields["stride"] is None:
     fields["stride"] = fields["patch"]
   for name in ("image_size", "patch", "stride"):
-    fields[name] = _pair(name, fields[name])
+    fields[name] = pair(name, fields[name])
   for name in ("pixel_mean", "pixel_std"):
-    fields[name] = tuple(float(value) for value in fields[name])
-    if len(fields[name]) != 3:
-      raise ValueError(
-        f"model: {name}={fields[name]}; expected three numbers (R, G, B)"
-      )
+    fields[name] = pixels(name, fields[name])
   if fields["activation"] not in ACTIVATIONS:
-    raise ValueError(_nearest("activation", fields["activation"], ACTIVATIONS))
-  if fields["dtype"] not in DTYPES:
-    raise ValueError(_nearest("dtype", fields["dtype"], DTYPES))
+    raise ValueError(nearest("activation", fields["activation"], ACTIVATIONS))
+  check_dtype(fields["dtype"])
   return fields
 
 
@@ -81,21 +77,23 @@ def build(
   vocab_size: int,
   num_classes: int | None = None,
   heads: Iterable[str] = (),
-) -> DualEncoder:
+) -> DualEncoder | CrossEncoder:
   """The model that a config describes; parameters come from its `init`.
 
   Args:
     model_config: see `settings`.
     vocab_size: rows of the token table; the end token has the highest id.
     num_classes: training identities N, needed by the identity heads.
-    heads: names out of `HEADS`; the towers alone when empty.
+    heads: names out of `all_heads`; the towers alone when empty.
 
   Raises:
     ValueError: an unknown name (names the nearest), or a head that lacks what it needs.
   """
   heads = set(heads)
+  if is_cross(model_config):
+    return build_cross.build(model_config, vocab_size=vocab_size, heads=heads)
   for name in sorted(heads - set(HEADS)):
-    raise ValueError(_nearest("head", name, HEADS))
+    raise ValueError(nearest("head", name, HEADS))
   if "matcher" in heads and "parts" not in heads:
     raise ValueError("model: the head 'matcher' compares parts: add 'parts' to heads")
   if heads & {"identity_fused", "identity_shared"} and not num_classes:

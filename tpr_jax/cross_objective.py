@@ -1,0 +1,282 @@
+"""The objective of APTM and MRA: ITC, ITM and masked words, and regions with phrases.
+
+arXiv:2306.02898 and arXiv:2507.10195. `config.losses` weighs the terms:
+
+  itc, itm            image and caption
+  eda_itc, eda_itm    image and a second, edited view of the caption (data/eda.py)
+  region_itc, region_itm  a region of the image and its phrase: the paper's RPC and RPM
+  mlm                 masked words of the caption, with the image to look at
+
+As in objectives.py, `encode` is what each example gives by itself, and `reduce` what
+needs the whole batch. Projections are part of `reduce`: batch normalisation sees the
+GLOBAL batch, in as many pieces as it may have been encoded (the released code: each
+device's 40 rows). Their running statistics come back among the metrics.
+
+Where micro-batches change nothing, and where they do: towers, projections, ITC, ITM and
+masked words are exact. Dropout and stochastic depth draw other numbers in other pieces.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from tpr_jax.core import numerics, pieces, sharding
+from tpr_jax.core.numerics import masked_mean
+from tpr_jax.core.types import Batch, Metrics, Outputs, Params
+from tpr_jax.losses import itc, itm, matching, mlm
+from tpr_jax.models import bert
+from tpr_jax.models.cross_encoder import View
+from tpr_jax.models.layers import batch_norm
+from tpr_jax.ops import bins
+
+LOSSES = ("itc", "itm", "mlm", "eda_itc", "eda_itm", "region_itc", "region_itm")
+RUNNING = "running"  # metric: {parameter: value} that the step writes
+
+_CHOICES = {"region_feature": ("region", "image")}
+
+
+def check(choices: Mapping[str, Any]) -> None:
+  """Raises ValueError for a field of the config's `objective` that cannot be used."""
+  for key, known in _CHOICES.items():
+    if choices[key] not in known:
+      raise ValueError(f"objective.{key}={choices[key]!r}: expected one of {known}")
+  if not 0 <= choices["label_smoothing"] < 1:
+    raise ValueError(
+      f"objective.label_smoothing={choices['label_smoothing']}: expected 0 to below 1"
+    )
+  for key, least in (("itm_group", 0), ("itm_pieces", 1)):
+    if choices[key] < least:
+      raise ValueError(
+        f"objective.{key}={choices[key]}: expected {least} or more"
+        + (" (0: the whole batch)" if least == 0 else "")
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class CrossObjective:
+  """loss(params, batch, key) in its two halves. Everything is pure.
+
+  Attributes:
+    model: a `CrossEncoder` with the heads that the losses need.
+    weights: name of the loss -> weight, the active ones.
+    choices: the config's `objective` (configs/mra.py says what each field does).
+    most_masked: words of a caption that the input masks, at most.
+  """
+
+  model: nn.Module
+  weights: Mapping[str, float]
+  choices: Mapping[str, Any]
+  most_masked: int = 1
+  dual: None = None  # scores of words are CLIP's (dual_masking.py)
+
+  def _on(self, *names: str) -> bool:
+    return any(name in self.weights for name in names)
+
+  def prepare(self, batch: Batch, key: jax.Array) -> Batch:
+    """The batch with a key of its own, [B], for negatives and dropout of pairs."""
+    return dict(batch, keys=jax.random.split(key, batch["text"].shape[0]))
+
+  def encode(self, params: Params, batch: Batch, key: jax.Array) -> Outputs:
+    """Tokens of every view, and the cross entropy of masked words: first axis B.
+
+    Args:
+      batch: as `prepare` returns it, or some rows of that.
+      key: for dropout and drop_path.
+    """
+
+    def apply(stream, method, *args):
+      rngs = {"dropout": jax.random.fold_in(key, stream)}
+      return self.model.apply({"params": params}, *args, method=method, rngs=rngs)
+
+    image = apply(0, "image_tokens", batch["image"], True)
+    out = dict(image_tokens=image)
+    if self._on("itc", "itm"):
+      out["text_tokens"] = apply(1, "text_tokens", batch["text"], True)
+    if self._on("eda_itc", "eda_itm"):
+      out["eda_tokens"] = apply(2, "text_tokens", batch["eda"], True)
+    if self._on("region_itc", "region_itm"):
+      out["phrase_tokens"] = apply(3, "text_tokens", batch["phrase"], True)
+    if self._on("mlm"):
+
+      @jax.checkpoint  # the logits are the largest array: made again backwards
+      def words(image_tokens):
+        mask = bert.real_tokens(batch["text"])
+        at, labels = _chosen(batch["labels"], self.most_masked)
+        logits = apply(4, "masked_words", batch["masked"], mask, image_tokens, at, True)
+        return mlm.cross_entropy(logits, labels)
+
+      out["mlm"], out["mlm_count"] = words(image)
+    return out
+
+  def reduce(
+    self, params: Params, out: Outputs, batch: Batch
+  ) -> tuple[jax.Array, Metrics]:
+    """(scalar, {name of the loss: unweighted scalar}) of the GLOBAL batch.
+
+    Beside the losses "temperature", and `RUNNING` where a projection has statistics.
+
+    Args:
+      out: what `encode` gave for all rows of `batch`.
+    """
+    temperature = self.model.apply({"params": params}, method="temp")
+    pairs = self._pairs(out, batch)
+    features, running = self._features(params, pairs, batch["keys"][0])
+    terms: Metrics = {}
+    for stream, (name, pair) in enumerate(pairs.items()):
+      image, text = features[name]
+      cosine = numerics.similarity(text, image)
+      if self._on(f"{name}itc"):
+        rows = itc.itc(
+          cosine,
+          pair.ids,
+          temperature,
+          smoothing=self.choices["label_smoothing"],
+          feature_grad_scale=self.choices["itc_grad_scale"],
+        )
+        terms[f"{name}itc"] = rows.mean()
+      if self._on(f"{name}itm"):
+        key = jax.random.fold_in(batch["keys"][0], 1 + stream)
+        terms[f"{name}itm"] = self._itm(params, pair, cosine, temperature, key)
+    if self._on("mlm"):
+      terms["mlm"] = out["mlm"].sum() / jnp.maximum(out["mlm_count"].sum(), 1.0)
+    total = sum(self.weights[name] * terms[name] for name in self.weights)
+    terms["temperature"] = temperature
+    return total, terms | ({RUNNING: running} if running else {})
+
+  def _pairs(self, out: Outputs, batch: Batch) -> dict[str, "_Pair"]:
+    """Prefix of the losses' names -> the two sides, in the order of the projections.
+
+    That order, regions before images and phrases before captions, is the released
+    code's; batch statistics are folded in by it.
+    """
+    image, found = out["image_tokens"], {}
+    real, whole = bert.real_tokens, jnp.ones(image.shape[:2], bool)
+    if "phrase_tokens" in out:
+      sequence, mask = bins.region_sequence(
+        image, batch["region"], show_mean=self.choices["region_mean"]
+      )
+      view = View("image", sequence, mask)
+      if self.choices["region_feature"] == "image":
+        # As released: bins of all patches, and token 0, the region's mean, for the
+        # linear form of the projection, which reads nothing else.
+        view = View("image", sequence)
+      found["region_"] = _Pair(
+        view,
+        View("text", out["phrase_tokens"], real(batch["phrase"])),
+        batch["phrase_id"],
+        sequence,
+        mask,
+      )
+    if "text_tokens" in out:
+      found[""] = _Pair(
+        View("image", image),
+        View("text", out["text_tokens"], real(batch["text"])),
+        batch["ids"],
+        image,
+        whole,
+      )
+    if "eda_tokens" in out:
+      found["eda_"] = _Pair(
+        View("image", image),
+        View("text", out["eda_tokens"], real(batch["eda"])),
+        batch["ids"],
+        image,
+        whole,
+      )
+    return found
+
+  def _features(
+    self, params: Params, pairs: Mapping[str, "_Pair"], key: jax.Array
+  ) -> tuple[dict[str, tuple[jax.Array, jax.Array]], dict[str, jax.Array]]:
+    """(prefix -> unit rows of both sides, running statistics of the projections)."""
+    views, places = [], {}
+    for name, pair in pairs.items():
+      # An image and its edited caption: the image's own feature serves again.
+      again = name == "eda_" and "" in pairs
+      places[name] = (places[""][0] if again else len(views), None)
+      views += [] if again else [pair.image]
+      places[name] = (places[name][0], len(views))
+      views.append(pair.text)
+    rows, sown = self.model.apply(
+      {"params": params},
+      views,
+      True,
+      method="project",
+      rngs={"dropout": jax.random.fold_in(key, 0)},
+      mutable=[batch_norm.COLLECTION],
+    )
+    rows = [numerics.unit(row) for row in rows]
+    running = batch_norm.updated(params, sown.get(batch_norm.COLLECTION, {}))
+    return {n: (rows[i], rows[j]) for n, (i, j) in places.items()}, running
+
+  def _itm(
+    self,
+    params: Params,
+    pair: "_Pair",
+    cosine: jax.Array,
+    temperature: jax.Array,
+    key: jax.Array,
+  ) -> jax.Array:
+    """The mean cross entropy of the true pairs and the sampled wrong ones."""
+    sample_key, drop_key = jax.random.split(key)
+    group = self.choices["itm_group"] or None
+    negatives = itm.sample_negatives(
+      sample_key, cosine, pair.ids, temperature, group=group
+    )
+    chosen = matching.pairs(negatives)
+
+    def sides(image, text):
+      everywhere = sharding.gather(image), sharding.gather(text)
+      return matching.sides(image, text, negatives, everywhere=everywhere)
+
+    tokens = sides(pair.tokens, pair.text.tokens)
+    masks = sides(pair.tokens_mask, pair.text.mask)
+
+    def logits(rows):
+      (image, text), (image_mask, text_mask), key = rows
+      return self.model.apply(
+        {"params": params},
+        text,
+        text_mask,
+        image,
+        image_mask,
+        train=True,
+        method="pair_logits",
+        rngs={"dropout": key},
+      )
+
+    count = self.choices["itm_pieces"]
+    if count == 1:
+      found = logits((tokens, masks, drop_key))
+    else:
+      parts = jax.tree.map(
+        lambda x: pieces.split(x, count, "objective.itm_pieces"), (tokens, masks)
+      )
+      keys = jax.random.split(drop_key, count)
+      # A piece at a time, made again backwards.
+      found = pieces.join(jax.lax.map(jax.checkpoint(logits), (*parts, keys)))
+    return masked_mean(itm.cross_entropy(found, chosen.label), chosen.valid)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pair:
+  """Two sides that belong together row by row; `ids` [B]: equal where rows match."""
+
+  image: View
+  text: View
+  ids: jax.Array
+  tokens: jax.Array  # of the image, as cross-attention sees them
+  tokens_mask: jax.Array
+
+
+def _chosen(labels: jax.Array, most: int) -> tuple[jax.Array, jax.Array]:
+  """int [B, L] labels -> (positions, labels) of the chosen ones, [B, min(most, L)].
+
+  Rows with fewer are filled with positions that were not chosen, whose label is -1.
+  """
+  at = jnp.argsort(labels == mlm.NOT_CHOSEN, axis=1, stable=True)[:, :most]
+  return at, jnp.take_along_axis(labels, at, axis=1)

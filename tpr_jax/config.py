@@ -23,7 +23,7 @@ from ml_collections import ConfigDict, config_flags
 _PACKAGE = pathlib.Path(__file__).resolve().parent
 # A checkout has configs/ beside the package; an installation has it inside.
 # Files among the configs that configs import, and that are none themselves.
-FRAGMENTS = ("common", "recipe")
+FRAGMENTS = ("common", "cross_recipe", "recipe")
 _SHIPPED = (_PACKAGE.parent / "configs", _PACKAGE / "configs")
 
 

@@ -27,10 +27,12 @@ from tpr_jax import (
 from tpr_jax.core import processes, sharding, storage
 from tpr_jax.core.times import duration
 from tpr_jax.core.types import Params
+from tpr_jax.cross_initial import CrossInitial
 from tpr_jax.data import build as data_build
 from tpr_jax.data import eval_batches, tokenizer, transforms
 from tpr_jax.data.record import Dataset
 from tpr_jax.initial import Initial
+from tpr_jax.models import build as model_build
 from tpr_jax.report import report, tables
 from tpr_jax.run_folder import RunError, RunFolder
 
@@ -50,10 +52,11 @@ class Experiment:
     with configs.errors():
       self.mesh = sharding.make_mesh(config.mesh)
       sharding.batch_share(self.mesh)  # or an error, before anything long
-    self.initial = Initial(
-      config.model.init_from,
-      config.model.init_allow,
-      self.files.shared().get("weights", {}),
+    recorded = self.files.shared().get("weights", {})
+    self.initial = (
+      CrossInitial(config.model, recorded)
+      if model_build.is_cross(config.model)
+      else Initial(config.model.init_from, config.model.init_allow, recorded)
     )
     with configs.errors():
       self.fields = self._fields()

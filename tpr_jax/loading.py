@@ -1,12 +1,17 @@
 """A run, an export or a published CLIP becomes `Pretrained` towers."""
 
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from tpr_jax import run_weights
 from tpr_jax.convert import layouts, towers
 from tpr_jax.convert.source import ConvertError, Source
+from tpr_jax.core import tree
 from tpr_jax.data import tokenizer as tokenizers
 from tpr_jax.data import transforms
 from tpr_jax.models import build
@@ -64,6 +69,11 @@ def load(
   if batch < 1 or threads < 1:
     raise ValueError(f"batch={batch}, threads={threads}: expected 1 at least")
   source = run_weights.read(place)
+  asked = dict(image_size=image_size, tokenizer=tokenizer, activation=activation)
+  if "model" in source.settings:
+    return _cross(
+      source, text_length, dtype, filter, asked, batch=batch, threads=threads
+    )
   fields = _fields(source, image_size, text_length, dtype, activation)
   words = _tokenizer(source, fields.pop("vocab_size"), tokenizer)
   params, report = towers.towers(
@@ -88,6 +98,50 @@ def load(
     detail=source.detail,
     resized=tuple(report.resized),
     unused=tuple(report.kept),
+  )
+
+
+def _cross(
+  source: Source,
+  text_length: int | None,
+  dtype: str,
+  filter: str | None,
+  asked: Mapping[str, Any],
+  *,
+  batch: int,
+  threads: int,
+) -> Pretrained:
+  """The towers and projections of a run of Swin + BERT.
+
+  Raises:
+    ConvertError: something is asked for that those towers cannot change.
+  """
+  given = [name for name, value in asked.items() if value]
+  if given:
+    raise ConvertError(
+      f"{source.place} is a run of Swin + BERT, whose {given[0]} cannot be another:"
+      f" leave {given[0]}= out"
+    )
+  fields = dict(source.settings["model"], dtype=dtype)
+  fields["text_length"] = text_length or fields["text_length"]
+  fields = build.settings(fields)
+  words = tokenizers.build(source.tokenizer)
+  module = build.build(fields, vocab_size=words.vocab_size)
+  image = jnp.zeros((1, *fields["image_size"], 3), jnp.uint8)
+  text = jnp.full((1, fields["text_length"]), words.end_id, jnp.int32)
+  shapes = jax.eval_shape(module.init, jax.random.key(0), image, text)["params"]
+  weights = {name: source.weights[name] for name in tree.names(shapes)}
+  return Pretrained(
+    tree.nested(weights),
+    fields,
+    words,
+    filter=filter or source.settings["filter"],
+    logit_scale=-math.log(float(weights["temperature"])),
+    batch=batch,
+    threads=threads,
+    place=source.place,
+    detail=source.detail,
+    unused=tuple(sorted(set(source.weights) - set(weights))),
   )
 
 

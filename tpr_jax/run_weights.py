@@ -58,22 +58,36 @@ def model_fields(config: ConfigDict, decided: Mapping[str, Any]) -> dict[str, An
     decided: those of `OF_WEIGHTS` that pretrained weights brought along.
   """
   fields, objective = config.model.to_dict(), config.objective
-  del fields["init_from"], fields["init_allow"]
+  fields = {k: v for k, v in fields.items() if not k.startswith("init_")}
   if fields["dtype"] == "auto":
     cpu = jax.default_backend() == "cpu"
     fields["dtype"] = "float32" if cpu else "bfloat16"
+  fields = dict(fields | dict(decided), text_length=config.text.length)
+  if build.is_cross(fields):
+    return dict(fields, initial_temperature=objective.temperature)
   return dict(
-    fields | dict(decided),
-    text_length=config.text.length,
+    fields,
     learn_scale=objective.learn_temperature,
     initial_scale=1.0 / objective.temperature,
   )
 
 
 def tokenizer_spec(config: ConfigDict, of_weights: str) -> str:
-  """The tokenizer that a config asks for; `of_weights`: the weights' own, or ""."""
+  """The tokenizer that a config asks for; `of_weights`: the weights' own, or "".
+
+  Raises:
+    ConfigError: a BERT without a vocabulary.
+  """
   given = config.text.tokenizer
-  return (of_weights or "instant") if given == "auto" else given
+  if given != "auto" or of_weights:
+    return given if given != "auto" else of_weights
+  if build.is_cross(config.model):
+    raise configs.ConfigError(
+      "text.tokenizer='auto': BERT's vocabulary comes with its weights; name its folder"
+      " or hub id: --config.model.init_text=bert-base-uncased, or for the vocabulary"
+      " alone --config.text.tokenizer=bert:FOLDER"
+    )
+  return "instant"
 
 
 def selected(saved: ckpt.Checkpoints, select: str) -> tuple[int, str]:
@@ -132,15 +146,10 @@ def read_run(folder: str | os.PathLike) -> Source:
       params = saved.read_params(step)
     finally:
       saved.close()
-  kept = (*OF_WEIGHTS, "vision_heads", "text_heads", "image_size", "stride")
-  settings = {
-    **{name: fields[name] for name in kept},
-    **pixels,
-    "grid": patches.grid(*(fields[k] for k in ("image_size", "patch", "stride"))),
-    "filter": resize.filter,
-  }
-  if not fields["learn_scale"]:
-    settings["logit_scale"] = math.log(fields["initial_scale"])
+  if build.is_cross(fields):
+    settings = dict(model=fields | pixels, filter=resize.filter)
+  else:
+    settings = _of_clip(fields, pixels, resize)
   return Source(
     place=str(folder),
     weights=tree.flat(params),
@@ -150,6 +159,22 @@ def read_run(folder: str | os.PathLike) -> Source:
     tokenizer=tokenizer_spec(config, of_weights.get("tokenizer", "")),
     detail=f"step {step}: {why}",
   )
+
+
+def _of_clip(
+  fields: Mapping[str, Any], pixels: Mapping[str, Any], resize: transforms.Resize
+) -> dict[str, Any]:
+  """The settings of a `Source` of CLIP's towers."""
+  kept = (*OF_WEIGHTS, "vision_heads", "text_heads", "image_size", "stride")
+  settings = {
+    **{name: fields[name] for name in kept},
+    **pixels,
+    "grid": patches.grid(*(fields[k] for k in ("image_size", "patch", "stride"))),
+    "filter": resize.filter,
+  }
+  if not fields["learn_scale"]:
+    settings["logit_scale"] = math.log(fields["initial_scale"])
+  return settings
 
 
 @contextlib.contextmanager

@@ -36,6 +36,8 @@ _SMALL_FILES = [
   "preprocessor_config.json",
   TABLE_FILE,
   *(name for names in _TOKENIZERS for name in names),
+  "vocab.txt",  # BERT's
+  "tokenizer_config.json",
 ]
 # Weights of a hub repository, fetched one kind after another until one is there.
 _HUB_WEIGHTS = (

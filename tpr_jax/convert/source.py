@@ -23,7 +23,8 @@ class Source:
       `text_heads`; `image_size` (height, width) that the towers were trained with,
       `stride` of its patches, `grid` (rows, columns) of the position table where that
       is no square, `filter` of the resize (data/transforms.py), `logit_scale` (a
-      logarithm) where it is no leaf. A key is absent where the files do not say.
+      logarithm) where it is no leaf. A key is absent where the files do not say. A run
+      of Swin + BERT has `model`, all fields of models/build.py, and `filter` alone.
     tokenizer_place: folder of vocab.json and merges.txt, or of tokenizer.json.
     tokenizer: the spec of the tokenizer (data/tokenizer.py), "" where unknown.
     detail: what a person wants to know beside the place: "step 375: ...".

@@ -130,6 +130,23 @@ def from_huggingface(
   return _params(renamed, fields, 1, interpolate)
 
 
+def tower_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+  """Fields of a whole model (models/build_cross.py) -> those of its `SwinTower`."""
+  names = ("image_size", "patch", "windows", "epsilon")
+  of_vision = ("width", "depths", "heads")
+  return {name: fields[name] for name in names} | {
+    name: fields[f"vision_{name}"] for name in of_vision
+  }
+
+
+def windows_of(
+  state: Mapping[str, np.ndarray], official: bool, prefix: str = ""
+) -> tuple[int, ...]:
+  """The window of every stage in a file, by the sizes of its tables; () if none is."""
+  state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+  return _sizes(state, 0 if official else 1).get("windows", ())
+
+
 def to_huggingface(
   params: Mapping[str, Any], fields: Mapping[str, Any]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -35,6 +35,7 @@ class WordPiece(Tokenizer):
 
   Attributes:
     unknown_id: of [UNK].
+    vocabulary: all tokens, in the order of their ids.
   """
 
   def __init__(self, name: str, vocabulary: Sequence[str], place: object):
@@ -51,7 +52,7 @@ class WordPiece(Tokenizer):
     super().__init__(
       name, len(ids), mask_id=ids[MASK], start_id=ids[START], end_id=ids[END]
     )
-    self.unknown_id = ids[UNKNOWN]
+    self.unknown_id, self.vocabulary = ids[UNKNOWN], tuple(vocabulary)
     self.continues = np.array([token.startswith(CONTINUES) for token in vocabulary])
     self._encoder = encoder(ids)
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tpr_jax import config as configs
+from tpr_jax.convert.source import Source
 from tpr_jax.core import tree
 from tpr_jax.export import loading
 from tpr_jax.pretrained import Pretrained, inverse_temperature
@@ -59,6 +60,16 @@ def render(
       _USE,
       _licence(config, record),
     ]
+  )
+
+
+def render_cross(source: Source, run: pathlib.Path, text: str, **more: Any) -> str:
+  """The card of a Swin + BERT run: `text` with its name, licence and `more`."""
+  config = configs.read_json(run / "config.json")
+  record = configs.read_json(run / "run.json")
+  licence = _licence(config, record)
+  return text.format(
+    name=config["name"], detail=source.detail, use=_USE, licence=licence, **more
   )
 
 

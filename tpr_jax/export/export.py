@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from tpr_jax.convert import files, towers
+from tpr_jax.convert.source import Source
 from tpr_jax.core import tree
-from tpr_jax.export import card, huggingface, openclip, stablehlo
+from tpr_jax.export import card, cross, huggingface, openclip, stablehlo
 from tpr_jax.export.problems import ExportError
 from tpr_jax.loading import load
 from tpr_jax.pretrained import Pretrained
 from tpr_jax.run_folder import RunError
-from tpr_jax.run_weights import is_run
+from tpr_jax.run_weights import is_run, read
 
 FORMATS: dict[str, Callable[[Pretrained, pathlib.Path], dict[str, Any]]] = {
   "huggingface": huggingface.write,
@@ -51,25 +52,50 @@ def export(
     raise ExportError(f"{out} is not an empty folder: name another one with --out=DIR")
   if not is_run(run):
     raise RunError(f"{run} is not a run's folder: it has no config.json and run.json")
-  model = load(run)
-  say(f"{run}, {model.detail}")
+  source = read(run)
+  write = _cross if "model" in source.settings else _clip
+  say(f"{run}, {source.detail}")
   out.parent.mkdir(parents=True, exist_ok=True)
   made = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
   try:
-    notes = FORMATS[format](model, made)
-    _check(model, made)
-    text = card.render(model, run, format, notes)
+    lines, text = write(source, run, made, format)
     (made / "README.md").write_text(text, encoding="utf-8")
     made.chmod(0o755)  # mkdtemp makes it private, and safetensors its files
-    for file in made.iterdir():
-      file.chmod(0o644)
+    for file in made.rglob("*"):
+      file.chmod(0o755 if file.is_dir() else 0o644)
     os.replace(made, out)  # onto an empty folder, or nothing
   except BaseException:
     shutil.rmtree(made, ignore_errors=True)
     raise
-  for line in _lines(model, notes):
+  for line in lines:
     say(f"  {line}")
   say(f"Written: {out} ({format}); how to load it: {out / 'README.md'}")
+
+
+def _clip(
+  source: Source, run: pathlib.Path, folder: pathlib.Path, format: str
+) -> tuple[list[str], str]:
+  """(lines for the terminal, the model card) of CLIP's towers in `folder`."""
+  del source  # `load` reads it with all that belongs to it
+  model = load(run)
+  notes = FORMATS[format](model, folder)
+  _check(model, folder)
+  return _lines(model, notes), card.render(model, run, format, notes)
+
+
+def _cross(
+  source: Source, run: pathlib.Path, folder: pathlib.Path, format: str
+) -> tuple[list[str], str]:
+  """The same of Swin + BERT."""
+  if format != "huggingface":
+    raise ExportError(
+      f"{run} is a run of Swin + BERT, for which there is format 'huggingface' alone;"
+      f" found {format!r}"
+    )
+  lines = cross.write(source, folder)
+  fusion = source.settings["model"]["fusion_layer"]
+  text = card.render_cross(source, run, cross.CARD, fusion=fusion, ours=cross.OURS)
+  return lines, text
 
 
 def _check(model: Pretrained, folder: pathlib.Path) -> None:

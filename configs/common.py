@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from tpr_jax.data.damage import MAX_BROKEN
+from tpr_jax.models import cross_variants
 from tpr_jax.models.variants import OF_WEIGHTS, VARIANTS
 
 
@@ -95,11 +96,14 @@ def model(variant: str) -> ConfigDict:
   init_from: weights of the towers: a run's folder, or published ones
   (tpr_jax/convert/files.py says which kinds of place); init_allow: regexes of leaves of
   theirs that may be left unused. What the weights were trained with (activation, pixel
-  mean, ...) is theirs unless given."""
+  mean, ...) is theirs unless given.
+
+  A variant of Swin + BERT has its own fields (below)."""
+  if variant in cross_variants.VARIANTS:
+    return _cross_model(variant)
   if variant not in VARIANTS:
-    raise ValueError(
-      f"config: unknown variant {variant!r}.{nearest(variant, VARIANTS)}"
-    )
+    known = (*VARIANTS, *cross_variants.VARIANTS)
+    raise ValueError(f"config: unknown variant {variant!r}.{nearest(variant, known)}")
   fields = dict(VARIANTS[variant], dtype="auto")
   fields["stride"] = fields["patch"]
   for name in OF_WEIGHTS:
@@ -107,6 +111,21 @@ def model(variant: str) -> ConfigDict:
   fields.update(init_from="", init_allow=())
   for elsewhere in ("text_length", "learn_scale", "initial_scale"):
     del fields[elsewhere]  # config.text.length, config.objective
+  return ConfigDict(fields)
+
+
+def _cross_model(variant: str) -> ConfigDict:
+  """`model` of a Swin + BERT variant (models/cross_variants.py).
+
+  init_image, init_text: weights of the two towers, published apart: a Swin and a BERT
+  (tpr_jax/convert); init_interpolate: whether bias tables of another window may be
+  interpolated."""
+  fields = dict(cross_variants.VARIANTS[variant], variant=variant, dtype="auto")
+  fields.update(init_from="", init_image="", init_text="", init_interpolate=True)
+  for elsewhere in ("text_length", "initial_temperature"):
+    del fields[elsewhere]  # config.text.length, config.objective.temperature
+  if fields["window_last"] is None:
+    fields["window_last"] = placeholder(int)
   return ConfigDict(fields)
 
 

@@ -45,8 +45,12 @@ def parse(arg: str | None, names: Sequence[str] = NAMES, **options) -> SimpleNam
   return arg
 
 
-def recipe(name: str, arg: SimpleNamespace) -> ConfigDict:
-  """The config `name` for what was asked; it has every field, and no loss yet."""
+def base(name: str, arg: SimpleNamespace, size: tuple[int, int]) -> ConfigDict:
+  """What the configs of all models have alike: input, training and evaluation.
+
+  Args:
+    size: (height, width) of the pictures.
+  """
   c = ConfigDict()
   c.name = name
   c.seed = 0
@@ -55,42 +59,14 @@ def recipe(name: str, arg: SimpleNamespace) -> ConfigDict:
   # those of core/sharding.py; the first that matches counts.
   c.shardings = ("auto",)
 
-  c.data = common.data(arg.name, size=(96, 40) if arg.tiny else (384, 128))
+  c.data = common.data(arg.name, size=size)
   # "auto": that of model.init_from, or else CLIP's ("instant"); see data/tokenizer.py
   c.text = ConfigDict(dict(tokenizer="auto", length=77))
   # captions padded to the smallest that holds them; () = all to length
   c.text.buckets = ()
   c.text.short_first = 0  # so many first steps take the shortest bucket alone
-  c.text.mask_share = 0.0  # text augmentation: share of the words
-  c.text.mask_as_mask, c.text.mask_as_random = 0.8, 0.1  # of the chosen; the rest stay
 
   c.model = common.model(arg.variant)
-
-  c.losses = ConfigDict(
-    dict(infonce=0.0, sdm=0.0, sdm_local=0.0, matching=0.0, identity=0.0, mlm=0.0)
-  )
-  c.objective = ConfigDict()
-  c.objective.temperature = 0.02
-  c.objective.learn_temperature = False
-  c.objective.soft_labels = False  # SDM: same identity, other image counts 0.3
-  c.objective.negatives = "local"  # hard negatives by the "local" or "global" cosine
-  c.objective.exclude = "identity"  # negatives never of the same "identity" | "pair"
-  c.objective.identity = "shared"  # "fused" pairs (CFAM), or IRRA's "shared" classifier
-  c.objective.mlm_share = 0.15  # share of the words that the loss mlm masks
-  c.objective.mlm_in_place = False  # every loss reads the captions that mlm has masked
-
-  c.objective.dual = common.dual_masking()
-
-  # Adam with L2, IRRA's epsilon; new modules 5x, biases 2x.
-  c.optim = ConfigDict(dict(name="adam", lr=1e-5, b1=0.9, b2=0.999, eps=1e-3))
-  c.optim.weight_decay = 4e-5
-  c.optim.decay = "l2"
-  c.optim.clip = 0.0
-  c.optim.muon = ""  # regex: matrices that take Muon's update; "": Adam for everything
-  c.optim.groups = (("^(?!visual/|text/)", 5.0, 1.0), ("bias$", 2.0, 0.0))
-  c.optim.schedule = ConfigDict(
-    dict(kind="cosine", per="step", warmup_epochs=5.0, warmup_from=0.1)
-  )
 
   c.train = ConfigDict(dict(epochs=60.0, steps=0))  # steps > 0 wins
   c.train.micro_batches = 1  # the batch in so many pieces: same gradient, less memory
@@ -120,13 +96,48 @@ def recipe(name: str, arg: SimpleNamespace) -> ConfigDict:
   # What the device holds of an image for "itm": "tokens", "keys" that its attention
   # makes of them, which are larger and save time, or "auto": keys where there is room.
   c.eval.rerank.cache = "auto"
+  # Queries whose words and patches are weighed (tpr_jax/saliency.py).
+  c.eval.saliency = 4
+  c.evals = ConfigDict(dict(test=common.evaluation("test")))
+  return c
+
+
+def recipe(name: str, arg: SimpleNamespace) -> ConfigDict:
+  """The config `name` for what was asked; it has every field, and no loss yet."""
+  c = base(name, arg, (96, 40) if arg.tiny else (384, 128))
+  c.text.mask_share = 0.0  # text augmentation: share of the words
+  c.text.mask_as_mask, c.text.mask_as_random = 0.8, 0.1  # of the chosen; the rest stay
+
+  c.losses = ConfigDict(
+    dict(infonce=0.0, sdm=0.0, sdm_local=0.0, matching=0.0, identity=0.0, mlm=0.0)
+  )
+  c.objective = ConfigDict()
+  c.objective.temperature = 0.02
+  c.objective.learn_temperature = False
+  c.objective.soft_labels = False  # SDM: same identity, other image counts 0.3
+  c.objective.negatives = "local"  # hard negatives by the "local" or "global" cosine
+  c.objective.exclude = "identity"  # negatives never of the same "identity" | "pair"
+  c.objective.identity = "shared"  # "fused" pairs (CFAM), or IRRA's "shared" classifier
+  c.objective.mlm_share = 0.15  # share of the words that the loss mlm masks
+  c.objective.mlm_in_place = False  # every loss reads the captions that mlm has masked
+
+  c.objective.dual = common.dual_masking()
+
+  # Adam with L2, IRRA's epsilon; new modules 5x, biases 2x.
+  c.optim = ConfigDict(dict(name="adam", lr=1e-5, b1=0.9, b2=0.999, eps=1e-3))
+  c.optim.weight_decay = 4e-5
+  c.optim.decay = "l2"
+  c.optim.clip = 0.0
+  c.optim.muon = ""  # regex: matrices that take Muon's update; "": Adam for everything
+  c.optim.groups = (("^(?!visual/|text/)", 5.0, 1.0), ("bias$", 2.0, 0.0))
+  c.optim.schedule = ConfigDict(
+    dict(kind="cosine", per="step", warmup_epochs=5.0, warmup_from=0.1)
+  )
+
   # How well scores of words (objective.dual.score) find wrong ones, for so many of the
   # captions trained on, at every validation (tpr_jax/word_scores.py). 0: not asked.
   kinds = ("gass", "grad_eclip", "cosine", "random")
   c.eval.word_scores = ConfigDict(dict(captions=0, kinds=kinds))
-  # Queries whose words and patches are weighed (tpr_jax/saliency.py).
-  c.eval.saliency = 4
-  c.evals = ConfigDict(dict(test=common.evaluation("test")))
   return c
 
 

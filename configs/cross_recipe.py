@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from configs import common
 from configs import recipe as recipes
+from tpr_jax.models.cross_variants import VARIANTS
 
 OPTIONS = dict(variant="", overfit=False)
 # Groups multiply: decay is 0 for biases, LayerNorms and tables of relative positions;
@@ -86,6 +87,11 @@ def parse(arg: str | None, names, **options) -> SimpleNamespace:
   arg = common.parse(arg, names, **OPTIONS, **options)
   arg.rendered = arg.name.startswith("rendered")
   arg.variant = arg.variant or ("swin_tiny" if arg.rendered else "swin_b")
+  if arg.variant not in VARIANTS:
+    raise ValueError(
+      f"config: variant={arg.variant} is not one of Swin + BERT."
+      f"{common.nearest(arg.variant, tuple(VARIANTS))}"
+    )
   arg.tiny = arg.variant == "swin_tiny"
   return arg
 

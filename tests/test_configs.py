@@ -16,7 +16,7 @@ from tpr_jax.core import tree
 from tpr_jax.data import build as data_build
 from tpr_jax.data import published, transforms
 from tpr_jax.initial import Initial
-from tpr_jax.models import build
+from tpr_jax.models import build, cross_variants
 from tpr_jax.models.variants import VARIANTS
 
 # See tests/sweep, tests/curate, tests/matrix.
@@ -49,7 +49,9 @@ def everything():
     for name in names:
       yield f"{file}:{name}"
       yield f"{file}:{name},overfit=True"
-      yield from (f"{file}:{name},variant={variant}" for variant in VARIANTS)
+      cross = hasattr(module(file), "cross_recipe")
+      variants = cross_variants.VARIANTS if cross else VARIANTS
+      yield from (f"{file}:{name},variant={variant}" for variant in variants)
 
 
 ALL = list(everything())

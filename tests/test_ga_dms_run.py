@@ -53,6 +53,7 @@ def straight(tmp_path_factory):
   return folder
 
 
+@pytest.mark.proof
 def test_stopped_and_gone_on_with_ends_with_the_same_bytes(
   straight, tmp_path, monkeypatch
 ):
@@ -106,6 +107,7 @@ def test_the_words_of_every_validation_are_kept_and_shown(straight):
   assert (straight / "report" / "words.png").stat().st_size > 10_000
 
 
+@pytest.mark.proof
 def test_a_table_is_kept_only_where_it_is_read_and_a_run_may_have_no_test(
   tmp_path, capsys
 ):

@@ -15,7 +15,8 @@ from tpr_jax.core import sharding, tree
 
 ALL = "data 2 x fsdp 2 x tensor 2"
 SAMPLE = [("CLIP", ALL), ("CLIP, from scratch", "fsdp 8")]  # Adam, Muon
-PROOF_SAMPLE = [("CFAM", ALL), ("IRRA", "data 2 x tensor 4")]  # slower to compile
+# Slower to compile.
+PROOF_SAMPLE = [("CFAM", ALL), ("IRRA", "data 2 x tensor 4"), ("MRA", ALL)]
 GRID = [(f, n) for f in layouts.FAMILIES for n in layouts.LAYOUTS]
 ADAM = [SAMPLE[0], *(pytest.param(*c, marks=pytest.mark.proof) for c in PROOF_SAMPLE)]
 MICRO_GRID = [(f, n) for f, n in GRID if ("scratch" not in f) and n != "data 8"]
@@ -135,6 +136,7 @@ def matching(made, params, out, ids, groups):
   return np.mean(np.logaddexp(0, np.where(labels == 1, -logits, logits)))
 
 
+@pytest.mark.proof
 def test_hard_negatives_are_of_the_global_batch():
   run = layouts.run("CFAM", ALL)
   made, params, batch, out = encoded("CFAM")

@@ -78,6 +78,7 @@ def test_every_loss_is_logged_and_two_lists_are_scored(straight):
   assert (straight / "report.html").is_file()
 
 
+@pytest.mark.proof
 def test_stopped_and_gone_on_with_ends_with_the_same_bytes(
   straight, tmp_path, monkeypatch
 ):

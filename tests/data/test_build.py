@@ -33,7 +33,7 @@ def test_unknown_names_options_and_splits_name_the_nearest(tmp_path):
 
 
 def test_options_of_a_layout_are_the_users_only():
-  assert build.options_of("ufine6926") == ("annotations", "captions")
+  assert build.options_of("ufine6926") == ("annotations", "captions", "rule")
   assert "name" not in build.options_of("rendered")  # the table's entry fixes it
 
 

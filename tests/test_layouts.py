@@ -19,6 +19,8 @@ SAMPLE = [("CLIP", ALL), ("CLIP, from scratch", "fsdp 8")]  # Adam, Muon
 PROOF_SAMPLE = [("CFAM", ALL), ("IRRA", "data 2 x tensor 4"), ("MRA", ALL)]
 GRID = [(f, n) for f in layouts.FAMILIES for n in layouts.LAYOUTS]
 ADAM = [SAMPLE[0], *(pytest.param(*c, marks=pytest.mark.proof) for c in PROOF_SAMPLE)]
+# ITM's negatives are any tokens of the batch: there they are gathered, once.
+TOWERS_ALONE = ADAM[:-1]
 MICRO_GRID = [(f, n) for f, n in GRID if ("scratch" not in f) and n != "data 8"]
 
 
@@ -34,7 +36,8 @@ def check(family, layout, micro_batches=1):
   found = layouts.run(family, layout, micro_batches)
   for name, leaf in tree.flat(expected.start.params).items():
     np.testing.assert_array_equal(tree.flat(found.start.params)[name], leaf, name)
-  differences = layouts.differences(found, expected)
+  without = layouts.CANCELLED.get(family, "^$")
+  differences = layouts.differences(found, expected, without)
   assert differences["loss"] < 1e-5
   assert differences["gradients"] < 2e-5
   assert differences["losses"] < 1e-4
@@ -184,7 +187,7 @@ def test_the_work_is_divided(family, layout):
   assert run.flops * 8 / one.flops < 2.0
 
 
-@pytest.mark.parametrize(("family", "layout"), ADAM)
+@pytest.mark.parametrize(("family", "layout"), TOWERS_ALONE)
 def test_no_tokens_are_gathered(family, layout):
   run = layouts.run(family, layout)
   shapes = {leaf.shape for leaf in jax.tree.leaves(run.start.params)}

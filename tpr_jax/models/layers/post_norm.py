@@ -20,6 +20,10 @@ from tpr_jax.models.layers.norm import LayerNorm
 from tpr_jax.ops import attention as attention_ops
 
 STD = 0.02
+# For those who ask where a text looks (models/cross_maps.py): the collection that the
+# weights of cross-attention are sown into, where it is mutable, and the one that holds
+# what is added to them, where there is one.
+SEEN, NUDGE = "intermediates", "nudge"
 
 # What a layer's cross-attention looks at: image tokens [B, T, D_v], or the keys and
 # values that `CrossAttention.keys` made of them.
@@ -77,9 +81,16 @@ class CrossAttention(nn.Module):
     """[B, L, D], tokens or keys of B images -> [B, L, D]; mask as in `attend`."""
     (q,) = self.q(x)
     k, v = image if isinstance(image, tuple) else self.keys(image)
-    drop = lambda weights: self.drop(weights, deterministic=not train)
+    drop = lambda weights: self._dropped(weights, train)
     y = attention_ops.attend(q, k, v, mask, drop=drop).reshape(x.shape)
     return self.out(y)
+
+  def _dropped(self, weights: jax.Array, train: bool) -> jax.Array:
+    """[B, H, L, T] after dropout; see SEEN and NUDGE."""
+    self.sow(SEEN, "weights", weights)
+    if self.has_variable(NUDGE, "weights"):
+      weights = weights + self.get_variable(NUDGE, "weights")
+    return self.drop(weights, deterministic=not train)
 
 
 class FeedForward(nn.Module):

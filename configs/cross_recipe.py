@@ -44,6 +44,12 @@ def recipe(name: str, arg: SimpleNamespace, *, size: tuple[int, int]) -> ConfigD
   # Masked words (tpr_jax/data/span_masking.py): rule "words", "released" or "" (none).
   c.data.views.mask = ConfigDict(dict(rule="words", share=0.25, most=10))
   c.data.views.mask.update(span_share=0.2, longest=3, mask=0.8, random=0.1)
+  # Phrases of regions that are looked for in their pictures, in tests whose data has
+  # boxes (tpr_jax/localise.py); 0: none.
+  c.eval.localise = 0
+  # By the attention of their "words" or of "cls"; either also "*gradient", weighted by
+  # what speaks for the pair.
+  c.eval.localise_by = "words"
   c.text.length = 56
   c.text.tokenizer = "auto"  # that of model.init_from or model.init_text
 

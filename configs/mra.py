@@ -93,6 +93,8 @@ def get_config(arg=None):
   c = cross_recipe.adapt(c, arg)
   if arg.name in ("icfg_pedes", "rstpreid"):
     c.data.options.rule = "icfg_rstp"  # what is left of their captions
+  if arg.rendered:
+    c.eval.localise, c.evals.test.options.regions = 400, True
   if arg.tiny:
     _tiny(c, arg, pretraining)
   return c

@@ -17,6 +17,8 @@ from tpr_jax import (
   entries,
   eval_data,
   evaluate,
+  localise,
+  localise_files,
   program,
   rankings,
   run_log,
@@ -33,7 +35,7 @@ from tpr_jax.data import eval_batches, tokenizer, transforms
 from tpr_jax.data.record import Dataset
 from tpr_jax.initial import Initial
 from tpr_jax.models import build as model_build
-from tpr_jax.report import report, tables
+from tpr_jax.report import looks, report, tables
 from tpr_jax.run_folder import RunError, RunFolder
 
 
@@ -64,6 +66,7 @@ class Experiment:
     own = self.initial.tokenizer() if auto else ""
     self.tokenizer = tokenizer.build(run_weights.tokenizer_spec(config, own))
     self._encoder: encoding.Encoder | None = None
+    self._looker: localise.Looker | None = None
     self._warned: set[str] = set()
 
   # --- data ---------------------------------------------------------------------
@@ -156,6 +159,7 @@ class Experiment:
     with configs.errors():
       self.reranking()  # before anything is encoded
       model = self.model(run["num_classes"])
+      localise.settings(self.config.eval, model)
     shapes = jax.eval_shape(self.init_fn(model), jax.random.key(0))
     params_sh = sharding.state_shardings(shapes, self.mesh, self.config.shardings)
     params = saved.restore_params(step, ckpt.abstract(shapes, params_sh))
@@ -163,17 +167,37 @@ class Experiment:
     self.say(f"Evaluating step {step}: {selection}.")
     results = {"selected_step": step, "selection": selection}
     results |= {"msd_variant": self.config.eval.msd_variant, "evals": {}}
-    datasets, legacy = {}, self._legacy() if self.active else {}
+    datasets, legacy = self._with_regions(), self._legacy() if self.active else {}
     for name in self.config.evals:
-      with processes.together():
-        datasets[name] = self.eval_data(name)
+      if name not in datasets:
+        with processes.together():
+          datasets[name] = self.eval_data(name)
       found = self._evaluate_entry(name, datasets[name], model, params)
       found[name] |= legacy.get(name, {})
       results["evals"] |= found
     self._finish(run, started, results)
-    self.say("\n" + tables.results_table(results))
+    self.say("\n".join(["", tables.results_table(results), *looks.lines(results)]))
     if self.active:
       self.report(datasets)
+
+  def _with_regions(self) -> dict[str, Dataset]:
+    """All datasets, where phrases are to be looked for in them; else none yet.
+
+    Raises:
+      ConfigError: then none of them has a region.
+    """
+    if not self.config.eval.get("localise", 0):
+      return {}
+    with processes.together():
+      found = {name: self.eval_data(name) for name in self.config.evals}
+    if not any(map(localise.has_regions, found.values())):
+      raise configs.ConfigError(
+        f"eval.localise={self.config.eval.localise}: none of config.evals"
+        f" ({', '.join(found)}) has regions, whose boxes say where to look. Name data"
+        " that has (rendered people with --config.evals.NAME.options.regions=True, sda)"
+        " or set --config.eval.localise=0"
+      )
+    return found
 
   def _finish(
     self, run: dict[str, Any], started: float, results: Mapping[str, Any] | None = None
@@ -215,7 +239,7 @@ class Experiment:
         second, found, features, dataset, model, params, name=name, **options
       )
 
-    return entries.score(
+    found = entries.score(
       name,
       features,
       dataset,
@@ -236,6 +260,30 @@ class Experiment:
         batch=config.eval.batch,
       ),
     )
+    seen = self._looks(dataset, model, params)
+    localise.keep(self.folder if self.active else None, name, seen)
+    if seen is not None:
+      with configs.errors():
+        how = evaluate.bootstrap(config.eval)
+      found[name]["localise"] = localise.summary(seen, dataset, how)
+    return found
+
+  def _looks(
+    self, dataset: Dataset, model: Any, params: Any
+  ) -> localise_files.Looks | None:
+    """Where phrases look; None where nobody asks, or the data has no boxes."""
+    config = self.config
+    with configs.errors():
+      asked = localise.settings(config.eval, model)
+    if asked is None or not localise.has_regions(dataset):
+      return None
+    if self._looker is None:
+      self._looker = localise.Looker(model, self.mesh, asked.by)
+    length, pipe = config.text.length, transforms.build(config.data.eval_image)
+    with processes.together():
+      pairs = localise.choose(dataset, asked.count, self.tokenizer, length)
+    batch = config.eval.batch
+    return self._looker(params, dataset, pairs, pipe=pipe, batch=batch)
 
   def reranking(self) -> two_stage.Rerank | None:
     """The second stage of evaluation, where the config asks for one.

@@ -38,7 +38,7 @@ from tpr_jax.weights_id import WeightsId
 _MODEL_FIELDS = ("model.activation", "model.image_size", "model.dtype")
 _TEXT_FIELDS = ("text.tokenizer", "text.length")
 _USED = re.compile(
-  r"(evals|eval(?!\.(rerank|legacy))|mesh|data\.options)(\.|$)|data\.(name|root|threads)$"
+  r"(evals|eval(?!\.(rerank|legacy|localise))|mesh|data\.options)(\.|$)|data\.(name|root|threads)$"
 )
 
 

@@ -10,6 +10,7 @@ import jax
 from tpr_jax import (
   bad_data,
   evaluate,
+  localise,
   program,
   run_folder,
   train,
@@ -68,6 +69,7 @@ class Training:
       self.config.train.epochs * self.per_epoch
     )
     built = self._program()
+    localise.settings(self.config.eval, built.model)
     self.model, self.plan, self.train_step = built.model, built.plan, built.step
     experiment.say(
       f"  {self.batches.captions}\n{tree.count(self.plan.shapes.params):,} parameters,"

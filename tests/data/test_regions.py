@@ -28,10 +28,12 @@ def region(box=(0.5, 0.5, 0.5, 0.5), phrase="a shirt", **more):
 
 
 def test_regions_are_those_of_the_truth():
-  found = regions.of(record(region(logit=0.4), region((0, 1, 0.25, 2), "shoes")))
+  feet = region((0, 1, 0.25, 2), "red shoes", region="shoes")
+  found = regions.of(record(region(logit=0.4), feet, region(region=3)))
   assert found == (
-    ((0.5, 0.5, 0.5, 0.5), "a shirt"),
-    ((0, 1, 0.25, 2), "shoes"),
+    ((0.5, 0.5, 0.5, 0.5), "a shirt", ""),
+    ((0, 1, 0.25, 2), "red shoes", "shoes"),
+    ((0.5, 0.5, 0.5, 0.5), "a shirt", ""),
   )
   assert regions.of(record()) == regions.of(record(region(), key="other")) == ()
 

@@ -75,9 +75,7 @@ def test_a_box_of_whole_cells_is_found_in_full():
   one = np.zeros((1, 18))
   one[0, [0, 1, 3, 4]] = 4, 3, 2, 1
   found = localisation.measure(one, box, GRID)
-  expected = dict(
-    pointing=1, centre=1, energy=1, ratio=18 / 4, iou_best=1, iou_area=1
-  )
+  expected = dict(pointing=1, centre=1, energy=1, ratio=18 / 4, iou_best=1, iou_area=1)
   assert {name: value[0] for name, value in found.items()} == pytest.approx(expected)
   away = localisation.measure(one[:, ::-1], box, GRID)
   # No threshold but the lowest, which takes all cells, meets the box.

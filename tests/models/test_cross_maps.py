@@ -48,7 +48,7 @@ def inputs():
 @functools.cache
 def attended():
   """float32 [P, F, H, L, T]: softmax(q k / sqrt(width)), layer after layer."""
-  module, params = model()
+  _, params = model()
   states, mask, image = inputs()
   layers = []
   for i in range(1, 3):

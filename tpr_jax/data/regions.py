@@ -4,8 +4,9 @@ A record that has some lists them in its truth:
 
   truth["regions"] = [{"box": [cx, cy, w, h], "phrase": "a black shirt", ...}, ...]
 
-with the centre and the size of a box as shares of the picture. `sda` and rendered
-people (option regions=True) do; so may one's own records of any source.
+with the centre and the size of a box as shares of the picture, and under "region" which
+one it is, where that is known. `sda` and rendered people (option regions=True) do; so
+may one's own records of any source.
 """
 
 import contextlib
@@ -27,10 +28,14 @@ _NEAR = 1e-6  # of a cell: an edge that rounding has moved so far has not moved
 
 
 class Region(NamedTuple):
-  """A box as shares of the picture, (cx, cy, w, h), and what is in it."""
+  """A box as shares of the picture, (cx, cy, w, h), and what is in it.
+
+  kind: which region it is ("head", of rendered people); "": the data does not say.
+  """
 
   box: tuple[float, float, float, float]
   phrase: str
+  kind: str = ""
 
 
 def of(record: Record) -> tuple[Region, ...]:
@@ -49,7 +54,8 @@ def _region(record: Record, value) -> Region:
   box = value.get("box") if isinstance(value, dict) else None
   if not is_box(box) or not isinstance(value.get("phrase"), str):
     raise _wrong(record, value)
-  return Region(tuple(box), value["phrase"])
+  kind = value.get("region", "")
+  return Region(tuple(box), value["phrase"], kind if isinstance(kind, str) else "")
 
 
 def is_box(value) -> bool:

@@ -10,12 +10,12 @@ import json
 import math
 import pathlib
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from tpr_jax import saliency_files, word_files
+from tpr_jax import localise_files, saliency_files, word_files
 from tpr_jax.report import tables
 
 
@@ -83,6 +83,7 @@ class RunFiles:
     train, val, words: lines of `metrics.jsonl`, by step.
     rankings: name of the evaluation -> Ranking, where its file exists.
     saliency: name of the evaluation -> Saliency, where its file exists.
+    looks: name of the evaluation -> Looks, where its file exists.
     word_scores: the last of them; None: there are none.
     missing: sentences on what is not there.
   """
@@ -96,6 +97,7 @@ class RunFiles:
   words: Sequence[Mapping[str, Any]]
   rankings: Mapping[str, Ranking]
   saliency: Mapping[str, saliency_files.Saliency]
+  looks: Mapping[str, localise_files.Looks]
   word_scores: word_files.WordScores | None
   missing: Sequence[str]
 
@@ -140,14 +142,8 @@ def read(folder: pathlib.Path) -> RunFiles:
       rankings[name] = ranking(path)
     else:
       missing.append(f"rankings/{name}.npz is not in the run folder: no pictures.")
-  saliency = {}
-  for name in rankings:
-    path = folder / "saliency" / f"{name}.npz"
-    if path.is_file():
-      try:
-        saliency[name] = saliency_files.read(path)
-      except saliency_files.SaliencyError as error:
-        raise ReportError(str(error)) from error
+  saliency = _each(folder / "saliency", rankings, saliency_files.read)
+  looks = _each(folder / "localise", rankings, localise_files.read)
   return RunFiles(
     folder=folder,
     results=results,
@@ -158,9 +154,25 @@ def read(folder: pathlib.Path) -> RunFiles:
     words=words,
     rankings=rankings,
     saliency=saliency,
+    looks=looks,
     word_scores=_word_scores(folder, words),
     missing=missing,
   )
+
+
+def _each(
+  folder: pathlib.Path, names: Iterable[str], read: Callable[[pathlib.Path], Any]
+) -> dict[str, Any]:
+  """Name -> what its file in the folder holds, where there is one."""
+  found = {}
+  for name in names:
+    path = folder / f"{name}.npz"
+    if path.is_file():
+      try:
+        found[name] = read(path)
+      except (saliency_files.SaliencyError, localise_files.LocaliseError) as error:
+        raise ReportError(str(error)) from error
+  return found
 
 
 def _word_scores(

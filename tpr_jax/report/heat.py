@@ -126,10 +126,15 @@ def _largest(weights: np.ndarray) -> float:
 def _map(label: str, weights: np.ndarray, saliency: Saliency, picture: Picture) -> Map:
   largest = _largest(weights)
   sheet = overlay(picture.image, weights.reshape(saliency.grid))
+  return Map(label, largest, uri(sheet))
+
+
+def uri(sheet: Image.Image) -> str:
+  """For the page."""
   out = io.BytesIO()
   sheet.save(out, format="JPEG", quality=84)
   code = base64.b64encode(out.getvalue()).decode("ascii")
-  return Map(label, largest, f"data:image/jpeg;base64,{code}")
+  return f"data:image/jpeg;base64,{code}"
 
 
 def overlay(picture: Image.Image, weights: np.ndarray) -> Image.Image:

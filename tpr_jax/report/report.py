@@ -18,6 +18,7 @@ from tpr_jax.report import (
   curves,
   files,
   heat,
+  looks,
   pages,
   queries,
   sheet,
@@ -114,6 +115,10 @@ def _sections(
         section["weighed"], said = heat.gather(saliency, ranking, dataset, pictures)
         missing += [f"{name}: {sentence}" for sentence in said]
         section["broken"] |= pictures.broken
+      if name in run.looks:
+        found = _looked(run, name, dataset, seed)
+        missing += [f"{name}: {sentence}" for sentence in found.pop("missing")]
+        section["looked"] = found
       sections.append(section)
   for section in sections:
     broken = section["broken"].values()
@@ -121,11 +126,36 @@ def _sections(
   return sections, missing
 
 
+def _looked(
+  run: files.RunFiles, name: str, dataset: Dataset, seed: int
+) -> dict[str, Any]:
+  """What the page says of the phrases of one evaluation."""
+  seen = run.looks[name]
+  shown, missing = looks.gather(seen, dataset, seed)
+  told = run.results["evals"][name].get("localise")
+  data = f"{dataset.name}/{dataset.split}"
+  return dict(
+    about=looks.about(told) if told else "",
+    rows=looks.rows(told) if told else [],
+    columns=looks.COLUMNS,
+    shown=shown,
+    missing=missing,
+    footer=f"Phrases of {data}, {name}: drawn with seed {seed}, and those with most and"
+    f" least of their map in the true box (blue), of {len(seen.record):,}. Below: the"
+    " share of the map inside, and how many times the box's share of the picture.",
+  )
+
+
 def _write_sheets(out: pathlib.Path, sections: list, seed: int) -> None:
-  """One PNG of the random queries of each evaluation, and the small `queries.png`."""
+  """PNGs of each evaluation: its random queries, and where its phrases look; and the
+  small `queries.png`."""
   for section in sections:
     png = sheet.encode(sheet.draw(section["random"], section["footer"]))
     (out / f"queries_{pages.file_name(section['name'])}.png").write_bytes(png)
+    looked = section["looked"]
+    if looked and looked["shown"]:
+      png = sheet.encode(looks.draw(looked["shown"], looked["footer"]))
+      (out / f"looks_{pages.file_name(section['name'])}.png").write_bytes(png)
   if sections:
     few = rankings.spread(sections[0]["random"], _SMALL)
     footer = _footer(len(few), sections[0]["total"], sections[0]["name"], seed)
@@ -190,6 +220,7 @@ def _section(name, ranking, dataset, seed, shown, extremes) -> dict[str, Any]:
     twins=any(hit.twin for query in drawn + best + worst for hit in query.hits),
     footer=_footer(len(drawn), total, name, seed),
     weighed=[],
+    looked=None,
     broken=pictures.broken,
   )
 

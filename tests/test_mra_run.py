@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import jax
@@ -15,7 +16,7 @@ import tpr_jax
 from tests import tiny_cross
 from tests.test_ga_dms_run import lines
 from tpr_jax import config as configs
-from tpr_jax import run_weights, training
+from tpr_jax import localise_files, run_weights, training
 from tpr_jax.convert.source import ConvertError
 from tpr_jax.core import tree
 from tpr_jax.data import pipeline
@@ -47,6 +48,7 @@ def config(value="configs/mra.py"):
   c.data.val_options = ConfigDict(dict(PEOPLE, identities=10))
   c.train.steps, c.train.eval_every, c.train.log_every = STEPS, 3.0, 2
   c.eval.saliency, c.eval.ci_resamples, c.eval.rerank.top = 0, 0, 4
+  c.eval.localise = 12
   for name in list(c.evals):
     if name != "test":
       del c.evals[name]
@@ -75,7 +77,23 @@ def test_every_loss_is_logged_and_two_lists_are_scored(straight):
   assert {"test", "test.reranked"} == set(scores)
   about = scores["test.reranked"]["rerank"]
   assert (about["by"], about["combine"], about["top"]) == ("itm", "single", 4)
-  assert (straight / "report.html").is_file()
+  told = scores["test"]["localise"]
+  assert told["phrases"] == 12 and told["rows"][0]["name"] == "all"
+  assert "localise" not in scores["test.reranked"]
+  kept = localise_files.read(straight / "localise" / "test.npz")
+  np.testing.assert_allclose(kept.mean.sum(axis=1), 1.0)
+  page = (straight / "report.html").read_text("utf-8")
+  assert page.count("Where phrases look") == 1
+  assert (straight / "report" / "looks_test.png").is_file()
+
+
+def test_phrases_that_are_looked_for_need_boxes(straight, tmp_path):
+  folder = shutil.copytree(straight, tmp_path / "run")
+  c = config().unlock()
+  c.evals.test.options.regions = False
+  message = r"eval\.localise=12: none of config\.evals \(test\) has regions"
+  with pytest.raises(configs.ConfigError, match=message):
+    Experiment(c.lock(), folder).evaluate()
 
 
 @pytest.mark.proof
@@ -172,6 +190,7 @@ def test_its_towers_go_to_transformers_and_come_back(straight, tmp_path):
     ),
     (dict(text=dict(buckets=(16,))), r"text\.buckets: with model\.projection='bins'"),
     (dict(model=dict(window=3)), "windows of 3 x 3"),
+    (dict(eval=dict(localise_by="word")), r"eval\.localise=12, .* unknown map 'word'"),
     (dict(model=dict(projection="bin")), "unknown projection 'bin'"),
   ],
 )

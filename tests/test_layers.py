@@ -34,6 +34,7 @@ LAYER = dict(
   eval_data=3,
   compare=6,
   run_weights=4,
+  cross_initial=4.5,
   initial=5,
   cross_initial=5,
   inspect_run=5,

@@ -6,6 +6,8 @@ arXiv:2306.02898 and arXiv:2507.10195. `config.losses` weighs the terms:
   eda_itc, eda_itm    image and a second, edited view of the caption (data/eda.py)
   region_itc, region_itm  a region of the image and its phrase: the paper's RPC and RPM
   mlm                 masked words of the caption, with the image to look at
+  attr_itc, attr_itm, attr_mlm  the same of image and attribute prompts (APTM's second
+                      stream, attribute_stream.py)
 
 As in objectives.py, `encode` is what each example gives by itself, and `reduce` what
 needs the whole batch. Projections are part of `reduce`: batch normalisation sees the
@@ -24,6 +26,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from tpr_jax import attribute_stream
+from tpr_jax.attribute_stream import AttributeStream
 from tpr_jax.core import numerics, pieces, sharding
 from tpr_jax.core.numerics import masked_mean
 from tpr_jax.core.types import Batch, Metrics, Outputs, Params
@@ -33,9 +37,13 @@ from tpr_jax.models.cross_encoder import View
 from tpr_jax.models.layers import batch_norm
 from tpr_jax.ops import bins
 
-LOSSES = ("itc", "itm", "mlm", "eda_itc", "eda_itm", "region_itc", "region_itm")
+LOSSES = (
+  *("itc", "itm", "mlm", "eda_itc", "eda_itm", "region_itc", "region_itm"),
+  *attribute_stream.LOSSES,
+)
 RUNNING = "running"  # metric: {parameter: value} that the step writes
 
+_ATTRIBUTES = 0xA77  # stream of random numbers, beside those of `reduce`
 _CHOICES = {"region_feature": ("region", "image")}
 
 
@@ -54,6 +62,7 @@ def check(choices: Mapping[str, Any]) -> None:
         f"objective.{key}={choices[key]}: expected {least} or more"
         + (" (0: the whole batch)" if least == 0 else "")
       )
+  attribute_stream.check(choices)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,12 +74,14 @@ class CrossObjective:
     weights: name of the loss -> weight, the active ones.
     choices: the config's `objective` (configs/mra.py says what each field does).
     most_masked: words of a caption that the input masks, at most.
+    attributes: the stream of attribute prompts; None: no loss reads any.
   """
 
   model: nn.Module
   weights: Mapping[str, float]
   choices: Mapping[str, Any]
   most_masked: int = 1
+  attributes: AttributeStream | None = None
   dual: None = None  # scores of words are CLIP's (dual_masking.py)
 
   def _on(self, *names: str) -> bool:
@@ -105,7 +116,7 @@ class CrossObjective:
       @jax.checkpoint  # the logits are the largest array: made again backwards
       def words(image_tokens):
         mask = bert.real_tokens(batch["text"])
-        at, labels = _chosen(batch["labels"], self.most_masked)
+        at, labels = mlm.chosen(batch["labels"], self.most_masked)
         logits = apply(4, "masked_words", batch["masked"], mask, image_tokens, at, True)
         return mlm.cross_entropy(logits, labels)
 
@@ -123,8 +134,14 @@ class CrossObjective:
       out: what `encode` gave for all rows of `batch`.
     """
     temperature = self.model.apply({"params": params}, method="temp")
-    pairs = self._pairs(out, batch)
-    features, running = self._features(params, pairs, batch["keys"][0])
+    pairs, prompts = self._pairs(out, batch), None
+    prompt_key = jax.random.fold_in(batch["keys"][0], _ATTRIBUTES)
+    if self._on("attr_itc", "attr_itm"):
+      prompts = self.attributes.view(params, prompt_key)
+    sides = {name: (pair.image, pair.text) for name, pair in pairs.items()}
+    if self._on("attr_itc"):
+      sides["attr_"] = View("image", out["image_tokens"]), prompts
+    features, running = self._features(params, sides, batch["keys"][0])
     terms: Metrics = {}
     for stream, (name, pair) in enumerate(pairs.items()):
       image, text = features[name]
@@ -143,6 +160,17 @@ class CrossObjective:
         terms[f"{name}itm"] = self._itm(params, pair, cosine, temperature, key)
     if self._on("mlm"):
       terms["mlm"] = out["mlm"].sum() / jnp.maximum(out["mlm_count"].sum(), 1.0)
+    if self.attributes is not None:
+      terms |= self.attributes.terms(
+        params,
+        prompts,
+        features.get("attr_"),
+        out["image_tokens"],
+        batch["attributes"],
+        temperature,
+        jax.random.fold_in(prompt_key, 1),
+        lambda image, *rest: self._pair_logits(params, image, None, *rest),
+      )
     total = sum(self.weights[name] * terms[name] for name in self.weights)
     terms["temperature"] = temperature
     return total, terms | ({RUNNING: running} if running else {})
@@ -190,17 +218,18 @@ class CrossObjective:
     return found
 
   def _features(
-    self, params: Params, pairs: Mapping[str, "_Pair"], key: jax.Array
+    self, params: Params, sides: Mapping[str, tuple[View, View]], key: jax.Array
   ) -> tuple[dict[str, tuple[jax.Array, jax.Array]], dict[str, jax.Array]]:
     """(prefix -> unit rows of both sides, running statistics of the projections)."""
-    views, places = [], {}
-    for name, pair in pairs.items():
-      # An image and its edited caption: the image's own feature serves again.
-      again = name == "eda_" and "" in pairs
-      places[name] = (places[""][0] if again else len(views), None)
-      views += [] if again else [pair.image]
-      places[name] = (places[name][0], len(views))
-      views.append(pair.text)
+    views, places, whole = [], {}, None
+    for name, (image, text) in sides.items():
+      at = whole  # an image's own feature serves beside edited captions and prompts too
+      if name == "region_" or whole is None:
+        at = len(views)
+        views.append(image)
+      whole = whole if name == "region_" else at
+      places[name] = at, len(views)
+      views.append(text)
     rows, sown = self.model.apply(
       {"params": params},
       views,
@@ -233,11 +262,24 @@ class CrossObjective:
       everywhere = sharding.gather(image), sharding.gather(text)
       return matching.sides(image, text, negatives, everywhere=everywhere)
 
-    tokens = sides(pair.tokens, pair.text.tokens)
-    masks = sides(pair.tokens_mask, pair.text.mask)
+    image, text = sides(pair.tokens, pair.text.tokens)
+    image_mask, text_mask = sides(pair.tokens_mask, pair.text.mask)
+    found = self._pair_logits(params, image, image_mask, text, text_mask, drop_key)
+    return masked_mean(itm.cross_entropy(found, chosen.label), chosen.valid)
+
+  def _pair_logits(
+    self,
+    params: Params,
+    image: jax.Array,
+    image_mask: jax.Array | None,
+    text: jax.Array,
+    text_mask: jax.Array,
+    key: jax.Array,
+  ) -> jax.Array:
+    """Tokens of P images and texts -> float32 [P, 2], in `itm_pieces` pieces."""
 
     def logits(rows):
-      (image, text), (image_mask, text_mask), key = rows
+      image, image_mask, text, text_mask, key = rows
       return self.model.apply(
         {"params": params},
         text,
@@ -249,17 +291,13 @@ class CrossObjective:
         rngs={"dropout": key},
       )
 
-    count = self.choices["itm_pieces"]
+    rows, count = (image, image_mask, text, text_mask), self.choices["itm_pieces"]
     if count == 1:
-      found = logits((tokens, masks, drop_key))
-    else:
-      parts = jax.tree.map(
-        lambda x: pieces.split(x, count, "objective.itm_pieces"), (tokens, masks)
-      )
-      keys = jax.random.split(drop_key, count)
-      # A piece at a time, made again backwards.
-      found = pieces.join(jax.lax.map(jax.checkpoint(logits), (*parts, keys)))
-    return masked_mean(itm.cross_entropy(found, chosen.label), chosen.valid)
+      return logits((*rows, key))
+    parts = jax.tree.map(lambda x: pieces.split(x, count, "objective.itm_pieces"), rows)
+    keys = jax.random.split(key, count)
+    # A piece at a time, made again backwards.
+    return pieces.join(jax.lax.map(jax.checkpoint(logits), (*parts, keys)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,12 +309,3 @@ class _Pair:
   ids: jax.Array
   tokens: jax.Array  # of the image, as cross-attention sees them
   tokens_mask: jax.Array
-
-
-def _chosen(labels: jax.Array, most: int) -> tuple[jax.Array, jax.Array]:
-  """int [B, L] labels -> (positions, labels) of the chosen ones, [B, min(most, L)].
-
-  Rows with fewer are filled with positions that were not chosen, whose label is -1.
-  """
-  at = jnp.argsort(labels == mlm.NOT_CHOSEN, axis=1, stable=True)[:, :most]
-  return at, jnp.take_along_axis(labels, at, axis=1)

@@ -17,11 +17,12 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-from tpr_jax import cross_objective, dual_masking
+from tpr_jax import attribute_stream, cross_objective, dual_masking
 from tpr_jax.core import sharding
 from tpr_jax.core.numerics import masked_mean, part_similarity, similarity
 from tpr_jax.core.types import Batch, Metrics, Outputs, Params
 from tpr_jax.cross_objective import CrossObjective
+from tpr_jax.data.prompts import Encoded
 from tpr_jax.losses import contrastive, identity, matching, mlm, sdm
 from tpr_jax.models.cross_encoder import CrossEncoder
 
@@ -54,11 +55,11 @@ def heads(losses: Mapping[str, float], objective: Mapping[str, Any]) -> frozense
     found.add("parts")
   if "matching" in names:
     found.add("matcher")
-  if set(names) & {"itm", "eda_itm", "region_itm"}:
+  if set(names) & {"itm", "eda_itm", "region_itm", "attr_itm"}:
     found.add("itm")
   if "identity" in names:
     found.add(f"identity_{objective['identity']}")
-  if "mlm" in names:
+  if "mlm" in names or "attr_mlm" in names:
     found.add("mlm")
   return frozenset(found)
 
@@ -253,12 +254,14 @@ def make_objective(
   *,
   masking: Mapping[str, Any],
   most_masked: int = 1,
+  prompts: Encoded | None = None,
 ) -> Objective | CrossObjective:
   """The objective that `config.losses` and `config.objective` describe.
 
   Args:
     masking: of tokens on the device, for CLIP's family; Swin + BERT read captions that
       the input has masked, `most_masked` words of each at most (data.views.mask.most).
+    prompts: of attributes (data/prompts.py), for the losses that read them.
 
   Raises:
     ValueError: an unknown loss or choice, a loss of the other family of models, or
@@ -275,7 +278,8 @@ def make_objective(
       )
   if cross:
     cross_objective.check(choices)
-    return CrossObjective(model, weights, choices, most_masked)
+    stream = _attribute_stream(model, weights, choices, prompts)
+    return CrossObjective(model, weights, choices, most_masked, stream)
   _check(weights, choices)
   fields, dual = dual_fields(choices), None
   if fields is not None:
@@ -286,3 +290,23 @@ def make_objective(
       )
     dual = dual_masking.DualMasking(model, fields, masking)
   return Objective(model, weights, choices, masking, dual)
+
+
+def _attribute_stream(
+  model: nn.Module,
+  weights: Mapping[str, float],
+  choices: Mapping[str, Any],
+  prompts: Encoded | None,
+) -> attribute_stream.AttributeStream | None:
+  """None where no loss reads attribute prompts."""
+  names = frozenset(weights) & frozenset(attribute_stream.LOSSES)
+  if not names:
+    return None
+  if prompts is None or ("attr_mlm" in names and prompts.masked is None):
+    lacking = "prompts" if prompts is None else "prompts with masked words"
+    raise ValueError(
+      f"losses.{min(names)} needs {lacking}: set data.views.attributes (and"
+      " data.views.mask.rule)"
+    )
+  smoothing, drawn = choices["attr_smoothing"], choices["attr_prompts"]
+  return attribute_stream.AttributeStream(model, names, smoothing, drawn, prompts)

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from tpr_jax import gradients, objectives, optim, score_table, train
 from tpr_jax.core import sharding
 from tpr_jax.core.types import Params
+from tpr_jax.data import prompts as attribute_prompts
 from tpr_jax.data import sampler as samplers
 from tpr_jax.data import views as data_views
 from tpr_jax.models import build as model_build
@@ -109,6 +110,7 @@ def build(
     config.objective,
     masking={} if cross else masking(tokenizer, config.text),
     most_masked=views.mask.get("most", 1),
+    prompts=encoded_prompts(config, views, tokenizer),
   )
   shapes = jax.eval_shape(init(module), key)
 
@@ -135,7 +137,10 @@ def build(
 
 # View of a row -> the losses that read it.
 _READERS = dict(
-  region=("region_itc", "region_itm"), eda=("eda_itc", "eda_itm"), mask=("mlm",)
+  region=("region_itc", "region_itm"),
+  eda=("eda_itc", "eda_itm"),
+  mask=("mlm", "attr_mlm"),  # prompts are masked by the rule of captions
+  attributes=("attr_itc", "attr_itm", "attr_mlm"),
 )
 
 
@@ -151,8 +156,8 @@ def with_views(
   names, cross = objectives.active(config.losses), model_build.is_cross(fields)
   for view, losses in _READERS.items():
     readers = [name for name in losses if name in names and cross]
-    field = {"mask": "data.views.mask.rule", "eda": "data.views.eda.synonyms"}
-    where = field.get(view, "data.views.region")
+    field = {"mask": "mask.rule", "eda": "eda.synonyms"}
+    where = f"data.views.{field.get(view, view)}"
     if readers and not getattr(views, view):
       raise ValueError(f"losses.{readers[0]} reads what {where} makes, which is off")
     if getattr(views, view) and not readers:
@@ -176,6 +181,24 @@ def with_views(
       "text.buckets: with model.projection='bins' and model.text_bins='all' a text's"
       " feature depends on its padding; set --config.text.buckets=()"
     )
+
+
+def encoded_prompts(
+  config: ConfigDict, views: data_views.Views, tokenizer: Any
+) -> attribute_prompts.Encoded | None:
+  """The attribute prompts as tokens, their words masked by the rule of captions.
+
+  None where no view asks for them. Raises ValueError as `prompts.encode`.
+  """
+  if not views.attributes:
+    return None
+  return attribute_prompts.encode(
+    attribute_prompts.build(views.attributes),
+    tokenizer,
+    length=config.text.length,
+    masking=views.mask,
+    seed=config.seed,
+  )
 
 
 def batch_shapes(config: ConfigDict, mesh: Mesh) -> list[dict[str, Any]]:

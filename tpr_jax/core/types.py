@@ -21,6 +21,8 @@ and what data.views asks for (data/views.py), N patches of the picture:
   eda       int32 [B, L] the caption, augmented, as `text`
   masked    int32, as `text`, with some words masked
   labels    int32, as `text`: the id that was there, -1 where none was masked
+  attributes int32 [B, A] 0: the first prompt of a pair is true of the picture, 1: the
+            second, -1: not known (data/prompts.py)
 
 Model outputs (`models/dual_encoder.py`), D = joint dimension, K queries of width W:
   image, text              float32 [B, D] unit rows (class token; end-of-text token)

@@ -22,7 +22,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from tpr_jax.data import regions, transforms
+from tpr_jax.data import prompts, regions, transforms
 from tpr_jax.data import sampler as samplers
 from tpr_jax.data import tokenizer as tokenizers
 from tpr_jax.data.captions import Captions, StreamedCaptions, usable
@@ -268,6 +268,8 @@ def train_iterator(
   _check_stream(dataset, buckets)
   if views.region:
     regions.check(dataset)
+  if views.attributes:
+    prompts.check(dataset, prompts.build(views.attributes))
   viewer = Viewer(views, tokenizer, length, seed, first=len(dataset.identities))
   captions, damage = _captions(dataset, tokenizer, length)
   order, meaning = _order(dataset, captions, sampler, seed, batch, instances)

@@ -1,9 +1,10 @@
-"""What else a row of training shows: a region with its phrase, EDA, masked words.
+"""What else a row shows: a region with its phrase, EDA, masked words, attributes.
 
 MRA (arXiv:2507.10195) pre-trains on regions and phrases beside pictures and captions,
-fine-tunes on a second view of each caption, and masks words on the host. Each view has
-random numbers of its own, [seed, position, its constant], so it changes no other, and
-the same position shows the same whatever else is asked for. Off unless asked for.
+fine-tunes on a second view of each caption, and masks words on the host; APTM
+(arXiv:2306.02898) pre-trains on attributes, of which a row has the labels. Each view
+has random numbers of its own, [seed, position, its constant], so it changes no other,
+and the same position shows the same whatever else is asked for. Off unless asked for.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tpr_jax.data import eda, regions, span_masking
+from tpr_jax.data import eda, prompts, regions, span_masking
 from tpr_jax.data import synonyms as synonym_lists
 from tpr_jax.data.record import Record
 from tpr_jax.data.tokenizer import Tokenizer
@@ -36,6 +37,7 @@ class Views:
     eda: "synonyms" (synonyms.ROUTES) and the rate of each of eda.OPERATIONS; synonyms
       "": no such view.
     mask: the arguments of span_masking.mask; rule "": nothing is masked.
+    attributes: which prompts the labels are of (prompts.build); "": none.
 
   Raises:
     ValueError: values that cannot be used.
@@ -44,6 +46,7 @@ class Views:
   region: tuple[int, ...] = ()
   eda: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   mask: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  attributes: str = ""
 
   def __post_init__(self):
     object.__setattr__(self, "region", tuple(self.region))
@@ -70,6 +73,9 @@ class Views:
       found["eda"] = ((length,), np.int32)
     if self.mask:
       found["masked"] = found["labels"] = ((text,), np.int32)
+    if self.attributes:
+      count = prompts.build(self.attributes).attributes
+      found["attributes"] = ((count,), np.int32)
     return found
 
 
@@ -109,7 +115,9 @@ class Viewer:
   ):
     self.views, self._tokenizer, self._length = views, tokenizer, length
     self._seed, self._first = seed, first
-    self._eda = None
+    self._eda = self._prompts = None
+    if views.attributes:
+      self._prompts = prompts.build(views.attributes)
     if views.eda:
       rates = {name: rate for name, rate in views.eda.items() if name != "synonyms"}
       made = synonym_lists.build(views.eda["synonyms"])
@@ -117,7 +125,9 @@ class Viewer:
     if views != Views():  # wrong values come to light now, and not at the first batch
       text = tokenizer.encode(["a man"], length)[0][0]
       blank = np.zeros((1, 1, 3), np.uint8)
-      self(dict(image=blank, caption="a man", box=None, phrase=None), text, text, 0, 0)
+      record = Record("", 0, ("a man",), "train")
+      shown = dict(image=blank, caption="a man", record=record, box=None, phrase=None)
+      self(shown, text, text, 0, 0)
 
   def report(self) -> str:
     """What a log has to know of them, as a line; "" for nothing."""
@@ -161,6 +171,8 @@ class Viewer:
       rng = self._rng(position, _MASK)
       masked = span_masking.mask(text, rng, self._tokenizer, **self.views.mask)
       found["masked"], found["labels"] = masked
+    if self._prompts:
+      found["attributes"] = prompts.of(example["record"], self._prompts.attributes)
     return found
 
   def _region(self, example, full: np.ndarray, label: int) -> dict[str, np.ndarray]:

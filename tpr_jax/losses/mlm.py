@@ -73,6 +73,15 @@ def mask_tokens(
   return jax.vmap(row)(keys, ids, jnp.broadcast_to(share, ids.shape))
 
 
+def chosen(labels: jax.Array, most: int) -> tuple[jax.Array, jax.Array]:
+  """int [B, L] labels -> (positions, labels) of the chosen ones, [B, min(most, L)].
+
+  Rows with fewer are filled with positions that were not chosen, whose label is -1.
+  """
+  at = jnp.argsort(labels == NOT_CHOSEN, axis=1, stable=True)[:, :most]
+  return at, jnp.take_along_axis(labels, at, axis=1)
+
+
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
   """[B, L, V] logits, int [B, L] labels (-1: not chosen) -> two float32 [B].
 

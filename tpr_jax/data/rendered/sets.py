@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tpr_jax.data.record import Dataset, DatasetError, ImageError, Record, SplitError
-from tpr_jax.data.rendered import attributes, draw, grammar
+from tpr_jax.data.rendered import attributes, binary, draw, grammar
 
 SIZE = (384, 128)
 BLOCK = 10
@@ -228,6 +228,7 @@ def load(
   views: int | None = None,
   twins: int | None = None,
   regions: bool = False,
+  labels: bool = False,
 ) -> Dataset:
   """One split of a set of rendered people.
 
@@ -245,12 +246,13 @@ def load(
     twins: near twins in every ten identities, 0 or 2 to 10; None: 3 in val and test.
     regions: whether the truth has boxes of body regions, each with a phrase. Draws
       every picture once.
+    labels: whether the truth has the attributes with two values (binary.py).
 
   Truth of a record: domain, direction, view, twin_group (identity number of the
   group's first member, or None), caption_truth (per caption granularity, style,
   wrong_spans as [start, end) in characters), pair_noise, caption_identity (whom the
   captions tell about), and where asked regions [{region, box, phrase}] with boxes
-  (cx, cy, w, h), shares of the picture.
+  (cx, cy, w, h), shares of the picture, and label, a list of 0, 1 and -1.
 
   Raises:
     DatasetError: a name or number that is not allowed (SplitError for a split that
@@ -269,14 +271,14 @@ def load(
   _check_numbers(seed, count, views, twins)
   people = People(name, split, seed, twins)
   records = tuple(
-    _record(people, texts, index, view, regions)
+    _record(people, texts, index, view, regions, labels)
     for index in range(count)
     for view in range(views)
   )
   return Dataset(name, split, records, people.load_image)
 
 
-def _record(people, texts, index, view, regions):
+def _record(people, texts, index, view, regions, labels):
   first, seen = FIRST[people.split], people.view(index, view)
   group = people.twin_group(index)
   described, truths, donor = texts.captions(people, index, view, seen)
@@ -291,6 +293,8 @@ def _record(people, texts, index, view, regions):
   }
   if regions:
     truth["regions"] = region_truth(people, index, view)
+  if labels:
+    truth["label"] = binary.label(_cached_person(people, index), seen)
   return Record(
     image=f"{people.split}/{index:06d}/{view}",
     identity=first + index,

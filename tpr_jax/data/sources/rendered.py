@@ -22,6 +22,7 @@ def load(
   views: int | None = None,
   twins: int | None = None,
   regions: bool = False,
+  labels: bool = False,
 ) -> Dataset:
   """One split of a rendered set; `root` is not used, for there are no files.
 
@@ -41,4 +42,5 @@ def load(
     views=views,
     twins=twins,
     regions=regions,
+    labels=labels,
   )

@@ -50,11 +50,15 @@ def recipe(name: str, arg: SimpleNamespace, *, size: tuple[int, int]) -> ConfigD
   # By the attention of their "words" or of "cls"; either also "*gradient", weighted by
   # what speaks for the pair.
   c.eval.localise_by = "words"
+  # Labels of attributes, for prompts (tpr_jax/data/prompts.py): "mals", "rendered", a
+  # file with a sentence a line, or "" (none).
+  c.data.views.attributes = ""
   c.text.length = 56
   c.text.tokenizer = "auto"  # that of model.init_from or model.init_text
 
   c.losses = ConfigDict(dict(itc=1.0, itm=1.0, mlm=1.0, eda_itc=0.0, eda_itm=0.0))
   c.losses.update(region_itc=0.0, region_itm=0.0)
+  c.losses.update(attr_itc=0.0, attr_itm=0.0, attr_mlm=0.0)
   c.objective = ConfigDict()
   c.objective.temperature = 0.07  # at the start: it is learnt, divides, has no limit
   c.objective.label_smoothing = 0.0  # of ITC
@@ -65,6 +69,8 @@ def recipe(name: str, arg: SimpleNamespace, *, size: tuple[int, int]) -> ConfigD
   # What region_itc compares: the "region", or the whole "image" as the code does.
   c.objective.region_feature = "region"
   c.objective.region_mean = True  # ITM may look at the region's mean; the code: no
+  c.objective.attr_smoothing = 0.4  # of attr_itc and attr_itm
+  c.objective.attr_prompts = 5  # that attr_itm draws for a step, beside every image
 
   c.optim = ConfigDict(dict(name="adam", lr=1e-4, b1=0.9, b2=0.98, eps=1e-8))
   c.optim.weight_decay, c.optim.decay = 0.01, "decoupled"
@@ -77,9 +83,14 @@ def recipe(name: str, arg: SimpleNamespace, *, size: tuple[int, int]) -> ConfigD
   return c
 
 
-def erase(p: float) -> str:
-  """MRA's random erasing as an op of a pipe: uniform aspect, a hundred tries."""
-  return f"erase({p},aspect=(0.3,3.3333333333),uniform=True,tries=100)"
+def erase(p: float, mean=None) -> str:
+  """Random erasing of both as an op of a pipe: uniform aspect, a hundred tries.
+
+  mean: of the pixels, three shares: the colour to fill with; None: CLIP's.
+  """
+  fill = "" if mean is None else f",fill={tuple(round(255 * m) for m in mean)}"
+  fill = fill.replace(" ", "")
+  return f"erase({p},aspect=(0.3,3.3333333333){fill},uniform=True,tries=100)"
 
 
 def second_view(c: ConfigDict) -> None:
@@ -124,15 +135,16 @@ def adapt(c: ConfigDict, arg: SimpleNamespace) -> ConfigDict:
 def _embedded(c):
   """Rendered people, whose true regions are known; tested on people never seen."""
   c.text.tokenizer = "people_wordpiece"
-  told = dict(granularity=("medium", "coarse"), regions=True)
-  c.data.options.update(identities=3000, views=2, **told)
+  shown = c.data.views
+  c.data.options.update(identities=3000, views=2, granularity=("medium", "coarse"))
+  c.data.options.update(regions=bool(shown.region), labels=bool(shown.attributes))
   c.data.val_options = ConfigDict(
     dict(identities=100, views=2, granularity=("medium",), word_noise=0.0)
   )
-  c.data.val_options.update(pair_noise=0.0, regions=False)
+  c.data.val_options.update(pair_noise=0.0, regions=False, labels=False)
   c.data.batch = 48
   c.train.steps, c.train.eval_every, c.train.log_every = 900, 1.0, 50
-  unseen = dict(group_by="twin_group", regions=False)
+  unseen = dict(group_by="twin_group", regions=False, labels=False)
   c.evals = ConfigDict(
     dict(
       test=recipes.unseen("medium", **unseen),
@@ -140,6 +152,7 @@ def _embedded(c):
       test_shuffled=recipes.unseen(
         "medium",
         regions=False,
+        labels=False,
         pair_noise=1.0,
         note="control: every text is given to another person; must be at chance",
       ),

@@ -35,6 +35,7 @@ from tpr_jax.data.op import (
   triple,
   whole,
 )
+from tpr_jax.data.rand_augment import RandAugment
 
 FILTERS = {
   "nearest": Image.Resampling.NEAREST,
@@ -226,6 +227,7 @@ OPS: dict[str, type[Op]] = {
   "pad_crop": PadCrop,
   "box_crop": boxes.BoxCrop,
   "erase": Erase,
+  "rand_augment": RandAugment,
   "normalize": Normalize,
 }
 

@@ -18,7 +18,7 @@ OPTIONS = dict(variant="", overfit=False)
 NO_DECAY = r"bias$|relative_position_bias$|^(?!itm/).*/?ln\w*/scale$"
 # What the released code trains twice as fast when it fine-tunes.
 UPPER = (
-  r"^visual/stage_[23]/|^visual/stage_1/merge/"
+  r"^visual/stage_[23]/"  # with the merging behind stage 2
   r"|^text/layer_(4|5|10|11)/|^words/|^itm/"
 )
 CROSS = r"^text/layer_\d+/cross"

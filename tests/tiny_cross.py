@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tpr_jax import gradients, objectives
+from tpr_jax.data.prompts import Encoded
 from tpr_jax.models import build
 
 VOCAB, LENGTH, SIZE, CELLS = 40, 12, (32, 16), 8
@@ -22,7 +23,10 @@ OBJECTIVE = dict(
   itm_pieces=1,
   region_feature="region",
   region_mean=True,
+  attr_smoothing=0.4,
+  attr_prompts=3,
 )
+ATTRIBUTES, PROMPT_LENGTH = 4, 6
 FIELDS = dict(
   variant="swin_tiny",
   image_size=SIZE,
@@ -43,13 +47,25 @@ FIELDS = dict(
 )
 
 
-def _texts(rng: np.random.Generator, rows: int) -> np.ndarray:
-  text = rng.integers(4, VOCAB, size=(rows, LENGTH)).astype(np.int32)
+def _texts(rng: np.random.Generator, rows: int, most: int = LENGTH) -> np.ndarray:
+  text = rng.integers(4, VOCAB, size=(rows, most)).astype(np.int32)
   text[:, 0] = START
-  for row, length in enumerate(rng.integers(4, LENGTH, size=rows)):
+  for row, length in enumerate(rng.integers(4, most, size=rows)):
     text[row, length] = END
     text[row, length + 1 :] = 0
   return text
+
+
+@functools.cache
+def prompts() -> Encoded:
+  """Two texts for each attribute, of different lengths, with two ways to mask them."""
+  ids = _texts(np.random.default_rng(7), 2 * ATTRIBUTES, PROMPT_LENGTH)
+  labels = np.full((2, *ids.shape), -1, np.int32)
+  labels[0, :, 1], labels[1, :, 2] = ids[:, 1], ids[:, 2]
+  labels[1, ::2, 3] = ids[::2, 3]  # some with two words
+  labels[labels == 0] = -1
+  masked = np.where(labels >= 0, MASK, ids).astype(np.int32)
+  return Encoded(ids, masked, labels)
 
 
 def batch(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
@@ -73,6 +89,7 @@ def batch(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
     image_id=np.arange(rows, dtype=np.int32),
     example=np.arange(rows, dtype=np.int32),
     replaced=np.full(rows, -1, np.int32),
+    attributes=rng.integers(-1, 2, size=(rows, ATTRIBUTES)).astype(np.int32),
   )
 
 
@@ -95,7 +112,9 @@ def params(module):
 
 def objective(losses=LOSSES, choices=OBJECTIVE, **fields):
   module = model(losses, **fields)
-  return objectives.make_objective(module, losses, choices, masking={}, most_masked=3)
+  return objectives.make_objective(
+    module, losses, choices, masking={}, most_masked=3, prompts=prompts()
+  )
 
 
 def loss_and_params(losses=LOSSES, choices=OBJECTIVE, **fields):

@@ -16,7 +16,11 @@ STREAM = ("attr_itc", "attr_itm", "attr_mlm")
 def config():
   c = test_mra_run.config("configs/aptm.py").unlock()
   c.train.steps, c.train.log_every = STEPS, 1
-  c.data.val, c.evals = "", ConfigDict()  # scored as MRA is: tests/test_mra_run.py
+  c.model.vision_depths = (1, 1)
+  # tests/test_mra_run.py has the losses of captions and the scores; the fewer things
+  # are compiled.
+  c.losses.itm = c.losses.mlm = 0.0
+  c.data.val, c.evals, c.eval.rerank.by = "", ConfigDict(), ""
   return c
 
 
@@ -33,8 +37,7 @@ def test_every_loss_is_logged_and_adds_up(run):
   for line in logged:
     assert all(np.isfinite(line[name]) and line[name] > 0 for name in STREAM)
     prompts = sum(line[name] for name in STREAM)
-    captions = sum(line[name] for name in ("itc", "itm", "mlm"))
-    assert line["loss"] == pytest.approx(captions + 0.8 / 3 * prompts, rel=1e-4)
+    assert line["loss"] == pytest.approx(line["itc"] + 0.8 / 3 * prompts, rel=1e-4)
 
 
 def test_a_file_of_other_prompts_must_have_as_many(tmp_path):

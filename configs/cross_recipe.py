@@ -47,9 +47,9 @@ def recipe(name: str, arg: SimpleNamespace, *, size: tuple[int, int]) -> ConfigD
   # Phrases of regions that are looked for in their pictures, in tests whose data has
   # boxes (tpr_jax/localise.py); 0: none.
   c.eval.localise = 0
-  # By the attention of their "words" or of "cls"; either also "*gradient", weighted by
-  # what speaks for the pair.
-  c.eval.localise_by = "words"
+  # By the attention of their "words" or of "cls", the first token, which ITM reads;
+  # either also with "*gradient", weighted by what speaks for the pair.
+  c.eval.localise_by = "cls*gradient"
   # Labels of attributes, for prompts (tpr_jax/data/prompts.py): "mals", "rendered", a
   # file with a sentence a line, or "" (none).
   c.data.views.attributes = ""

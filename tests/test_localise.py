@@ -43,7 +43,7 @@ def model():
 
 @functools.cache
 def looker():
-  return localise.Looker(model()[0], sharding.make_mesh(dict(data=-1)))
+  return localise.Looker(model()[0], sharding.make_mesh(dict(data=-1)), "words")
 
 
 @functools.cache
@@ -104,7 +104,7 @@ def test_the_rows_of_a_summary():
   kinds = sorted(set(looks.kind.tolist()))
   assert list(rows) == [
     "all", *kinds, "layer 1", "another phrase's map", "same everywhere",
-    "limit of the cells",
+    "the box itself",
   ]  # fmt: skip
   expected = localisation.measure(looks.mean, looks.box, GRID)
   chance = localisation.chance(looks.box, GRID)
@@ -119,7 +119,7 @@ def test_the_rows_of_a_summary():
   assert rows["layer 1"]["energy"] == pytest.approx(rows["all"]["energy"])
   assert rows["same everywhere"]["pointing"] == pytest.approx(rows["all"]["chance"])
   assert rows["same everywhere"]["ratio"] == pytest.approx(1)
-  assert rows["limit of the cells"]["pointing"] == 100
+  assert rows["the box itself"]["pointing"] == 100
   other = localisation.measure(looks.other_map, looks.box, GRID)["energy"].mean()
   assert rows["another phrase's map"]["energy"] == pytest.approx(100 * other)
   assert rows["another phrase's map"]["energy"] != pytest.approx(rows["all"]["energy"])
@@ -149,7 +149,7 @@ def test_a_model_that_knows_the_boxes_is_seen_to():
   )
   rows = by_name(told(knowing))
   for score in localisation.SCORES:
-    assert rows["all"][score] == pytest.approx(rows["limit of the cells"][score])
+    assert rows["all"][score] == pytest.approx(rows["the box itself"][score])
   assert rows["another phrase's map"]["energy"] < rows["all"]["energy"] - 5
 
 
@@ -221,7 +221,7 @@ def test_settings_that_cannot_be_are_refused(how, message):
 def test_settings():
   assert localise.settings({}, object()) is None  # runs older than the field, CLIP
   assert localise.settings(dict(localise=0), object()) is None
-  assert localise.settings(dict(localise=7), model()[0]) == (7, "words")
+  assert localise.settings(dict(localise=7), model()[0]) == (7, "cls*gradient")
   bare = build.build(tiny_cross.FIELDS, vocab_size=40, heads=())
   for lacking in (object(), bare):
     with pytest.raises(ValueError, match=r"eval\.localise=7.*no fusion layers"):

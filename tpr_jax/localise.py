@@ -5,8 +5,8 @@ at the box that the phrase is about. A record's regions (data/regions.py) say wh
 is, the cross-attention of the fusion layers where it looks (models/cross_maps.py), and
 metrics/localisation.py compares the two. Beside every score stand what chance gives and
 two more rows: the same boxes under the map of another phrase of the same picture (does
-the phrase steer, or does the model look at the person whatever it reads?), and the best
-that cells of this size allow.
+the phrase steer, or does the model look at the person whatever it reads?), and a map
+that is the box itself, as well as the cells can say it.
 """
 
 import dataclasses
@@ -30,6 +30,8 @@ from tpr_jax.metrics import localisation, uncertainty
 from tpr_jax.metrics.uncertainty import Bootstrap
 from tpr_jax.models import cross_maps, swin
 
+# Attention alone is spread almost evenly, before and after training (README).
+BY = "cls*gradient"
 _CHOICE = 0x10CA1  # stream of random numbers
 
 
@@ -53,7 +55,7 @@ def settings(how: Mapping[str, Any], model: Any) -> Asked | None:
     )
   if not count:
     return None
-  asked = Asked(count, how.get("localise_by", "words"))
+  asked = Asked(count, how.get("localise_by", BY))
   try:
     cross_maps.check(model, asked.by)
   except ValueError as error:
@@ -149,7 +151,7 @@ class Looker:
     mesh: batches are split over it; all processes call everything, and together.
   """
 
-  def __init__(self, model: Any, mesh: Mesh, by: str = "words"):
+  def __init__(self, model: Any, mesh: Mesh, by: str = BY):
     cross_maps.check(model, by)
     self._by, self._batch_sh = by, sharding.batch_sharding(mesh)
     self._layers = np.arange(model.text.fusion_layer, model.text.layers, dtype=np.int32)
@@ -266,7 +268,7 @@ def summary(
     rows.append(row("another phrase's map", "control", looks.other_map, beside))
   rows.append(row("same everywhere", "control", np.ones_like(own)))
   best = localisation.coverage(looks.box, grid)
-  rows.append(row("limit of the cells", "control", best))
+  rows.append(row("the box itself", "control", best))
   return dict(
     by=looks.by,
     phrases=len(ids),

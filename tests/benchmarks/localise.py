@@ -1,7 +1,7 @@
 """Do the phrases of runs look where they should? Several runs beside each other.
 
   python -m tests.benchmarks.localise runs/mra runs/mra_without_regions --random
-    [--entry=test] [--count=400] [--by=words,words*gradient] [--kinds] [--layers]
+    [--entry=test] [--count=400] [--by=cls*gradient,words] [--kinds] [--layers]
 
 The same phrases for every run (tpr_jax/localise.py), on one test of each run's own
 config, whose data must have regions. --random: also the first run's model with fresh
@@ -89,7 +89,7 @@ def main() -> None:
   parser.add_argument("runs", type=pathlib.Path, nargs="+")
   parser.add_argument("--entry", default="test")
   parser.add_argument("--count", type=int, default=400)
-  parser.add_argument("--by", type=lambda text: text.split(","), default=["words"])
+  parser.add_argument("--by", type=lambda text: text.split(","), default=[localise.BY])
   parser.add_argument("--random", action="store_true")
   parser.add_argument("--kinds", action="store_true", help="a row for each region")
   parser.add_argument("--layers", action="store_true", help="a row for each layer")

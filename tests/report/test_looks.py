@@ -109,7 +109,7 @@ def test_page_pictures_and_terminal_tell_the_same(looked):
   assert page.words.count("Where phrases look") == 1 and "jacket" not in page.tags
   rows = looks.rows(files.read(folder).results["evals"]["fine"]["localise"])
   names = ["all", "lower", "upper", "layer 2", "layer 3", "another phrase's map",
-           "same everywhere", "limit of the cells"]  # fmt: skip
+           "same everywhere", "the box itself"]  # fmt: skip
   assert [row.name for row in rows] == names
   table = "\n".join(looks.lines(files.read(folder).results))
   assert table.startswith("\nWhere phrases look, fine: 96 phrases, each asked")

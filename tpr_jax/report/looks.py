@@ -64,7 +64,11 @@ def rows(found: Mapping[str, Any]) -> list[Row]:
   made = []
   for row in found["rows"]:
     cells = {k: f"{row[k]:.2f}" for k in COLUMNS}
-    spans = {k: f"{low:.1f}–{high:.1f}" for k, (low, high) in row.get("ci", {}).items()}
+    digits = lambda score: 2 if score == "ratio" else 1
+    spans = {
+      k: f"{low:.{digits(k)}f}–{high:.{digits(k)}f}"
+      for k, (low, high) in row.get("ci", {}).items()
+    }
     made.append(Row(row["name"], row["kind"], f"{row['phrases']:,}", cells, spans))
   return made
 

@@ -32,7 +32,7 @@ ICFG-PEDES 68.51 / 41.22, RSTPReid 67.50 / 52.56. Most likely with
 --config.eval.rerank.combine=dist --config.eval.rerank.processes=4.
 """
 
-from configs import common, cross_recipe
+from configs import cross_recipe
 
 NAMES = (
   "rendered",
@@ -61,20 +61,12 @@ PROJECTIONS = r"^(image|text)_projection/"
 
 def get_config(arg=None):
   arg = cross_recipe.parse(
-    arg,
-    NAMES,
-    preset="default",
-    attributes=True,
-    transfer="cuhk_pedes",
-    transfer_root="",
+    arg, NAMES, preset="default", attributes=True, **cross_recipe.TRANSFER
   )
   if arg.preset not in PRESETS:
     raise ValueError(f"config: preset={arg.preset}: expected one of {PRESETS}")
   pretraining = arg.name in PRETRAINING
-  if arg.transfer_root and (arg.rendered or not pretraining):
-    raise ValueError(
-      f"config: transfer_root={arg.transfer_root}: for pre-training on files alone"
-    )
+  cross_recipe.check_transfer(arg, pretraining)
   c = cross_recipe.recipe("aptm", arg, size=(384, 128))
   c.model.projection, c.model.joint_dim = "token", 256
   c.model.vision_dropout, c.model.drop_path, c.model.text_dropout = 0.0, 0.1, 0.1
@@ -92,7 +84,7 @@ def get_config(arg=None):
   if arg.name in ("icfg_pedes", "rstpreid"):
     c.data.options.rule = "icfg_rstp"  # what is left of their captions
   if pretraining and not arg.rendered:
-    _transfer(c, arg)
+    cross_recipe.transfer(c, arg)
   if arg.tiny:
     _tiny(c)
   return c
@@ -119,21 +111,6 @@ def _pretraining(c, arg):
   c.optim.groups += ((cross_recipe.CROSS, 2.0, 1.0),)
   c.optim.schedule.kind = "linear"
   c.optim.schedule.warmup_epochs = 2600 * 600 / PAIRS  # 2,600 steps of MALS
-
-
-def _transfer(c, arg):
-  """These sets have no test split; those of other sets may be scored."""
-  if c.data.val_share:  # some three thousand of MALS's pictures are enough
-    c.data.val_share = 0.002
-  del c.evals["test"]
-  for name in filter(None, arg.transfer.split("+") if arg.transfer_root else ()):
-    known = ("cuhk_pedes", "icfg_pedes", "rstpreid")
-    if name not in known:
-      raise ValueError(f"config: transfer={name!r}.{common.nearest(name, known)}")
-    c.evals[name] = common.evaluation(
-      "test", name=name, root=arg.transfer_root, note="direct transfer: not fine-tuned"
-    )
-    c.evals[name].options = common.loader_options(name)
 
 
 def _tiny(c):

@@ -13,6 +13,7 @@ from configs import recipe as recipes
 from tpr_jax.models.cross_variants import VARIANTS
 
 OPTIONS = dict(variant="", overfit=False)
+TRANSFER = dict(transfer="cuhk_pedes", transfer_root="")  # of pre-training
 # Groups multiply: decay is 0 for biases, LayerNorms and tables of relative positions;
 # batch norm, the ITM head's LayerNorm, embeddings and the temperature do decay.
 NO_DECAY = r"bias$|relative_position_bias$|^(?!itm/).*/?ln\w*/scale$"
@@ -111,6 +112,29 @@ def parse(arg: str | None, names, **options) -> SimpleNamespace:
     )
   arg.tiny = arg.variant == "swin_tiny"
   return arg
+
+
+def check_transfer(arg: SimpleNamespace, pretraining: bool) -> None:
+  """Raises ValueError where sets to transfer to are named for no pre-training."""
+  if arg.transfer_root and (arg.rendered or not pretraining):
+    raise ValueError(
+      f"config: transfer_root={arg.transfer_root}: for pre-training on files alone"
+    )
+
+
+def transfer(c: ConfigDict, arg: SimpleNamespace) -> None:
+  """Sets to pre-train on have no test split; those of other sets may be scored."""
+  if c.data.val_share:  # some three thousand of a million pictures are enough
+    c.data.val_share = 0.002
+  del c.evals["test"]
+  for name in filter(None, arg.transfer.split("+") if arg.transfer_root else ()):
+    known = ("cuhk_pedes", "icfg_pedes", "rstpreid")
+    if name not in known:
+      raise ValueError(f"config: transfer={name!r}.{common.nearest(name, known)}")
+    c.evals[name] = common.evaluation(
+      "test", name=name, root=arg.transfer_root, note="direct transfer: not fine-tuned"
+    )
+    c.evals[name].options = common.loader_options(name)
 
 
 def adapt(c: ConfigDict, arg: SimpleNamespace) -> ConfigDict:

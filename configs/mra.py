@@ -12,7 +12,9 @@ r"""MRA (arXiv:2507.10195): regions of a picture aligned with phrases, then fine
     code's JSON), :folder, :lines, and :rendered_target after :rendered_synthetic;
     :shards pre-trains on what --mode=shards made of SDA
   options after the name: preset=default | paper | released, variant=swin_b | swin_tiny,
-    regions=False (pre-training without them), overfit=True
+    regions=False (pre-training without them), overfit=True,
+    transfer_root=DIR (pre-training on files: also scored on CUHK-PEDES there),
+    transfer=cuhk_pedes+icfg_pedes (on others)
 
 Where paper and released code differ, the defaults aim at the published numbers and
 follow the method where the code is plainly unintended; what a preset changes:
@@ -56,10 +58,13 @@ ERASE = dict(rstpreid=0.4)  # probability; 0.6 elsewhere
 
 
 def get_config(arg=None):
-  arg = cross_recipe.parse(arg, NAMES, preset="default", regions=True)
+  arg = cross_recipe.parse(
+    arg, NAMES, preset="default", regions=True, **cross_recipe.TRANSFER
+  )
   if arg.preset not in PRESETS:
     raise ValueError(f"config: preset={arg.preset}: expected one of {PRESETS}")
   pretraining = arg.name in PRETRAINING
+  cross_recipe.check_transfer(arg, pretraining)
   c = cross_recipe.recipe("mra", arg, size=(224, 224) if pretraining else (384, 256))
   height, width = c.model.image_size
   resize = f"resize({height},{width},'bicubic')"
@@ -91,6 +96,8 @@ def get_config(arg=None):
     c.data.views.mask.rule = "released"
     c.objective.region_feature, c.objective.region_mean = "image", False
   c = cross_recipe.adapt(c, arg)
+  if pretraining and not arg.rendered:
+    cross_recipe.transfer(c, arg)
   if arg.name in ("icfg_pedes", "rstpreid"):
     c.data.options.rule = "icfg_rstp"  # what is left of their captions
   if arg.rendered:

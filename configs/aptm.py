@@ -34,19 +34,7 @@ ICFG-PEDES 68.51 / 41.22, RSTPReid 67.50 / 52.56. Most likely with
 
 from configs import cross_recipe
 
-NAMES = (
-  "rendered",
-  "rendered_synthetic",
-  "rendered_target",
-  "mals",
-  "cuhk_pedes",
-  "icfg_pedes",
-  "rstpreid",
-  "pedes_json",
-  "folder",
-  "lines",
-  "shards",
-)
+NAMES = cross_recipe.names("mals")
 PRESETS = ("default", "released")
 PRETRAINING = ("rendered", "rendered_synthetic", "mals", "shards")
 PAIRS = 1_510_330  # of MALS
@@ -115,8 +103,7 @@ def _pretraining(c, arg):
 
 def _tiny(c):
   """The same on small towers: no dropout, no augmentation, the grid of 96 x 48."""
-  height, width = c.model.image_size
-  c.data.image = f"resize({height},{width},'bicubic')"
+  c.data.image = c.data.eval_image
   c.model.window, c.model.window_last, c.model.joint_dim = 6, 3, 96
   c.model.text_dropout = c.model.drop_path = 0.0
   c.objective.itm_group = 0

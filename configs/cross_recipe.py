@@ -12,6 +12,7 @@ from configs import common
 from configs import recipe as recipes
 from tpr_jax.models.cross_variants import VARIANTS
 
+BENCHMARKS = ("cuhk_pedes", "icfg_pedes", "rstpreid")
 OPTIONS = dict(variant="", overfit=False)
 TRANSFER = dict(transfer="cuhk_pedes", transfer_root="")  # of pre-training
 # Groups multiply: decay is 0 for biases, LayerNorms and tables of relative positions;
@@ -23,6 +24,17 @@ UPPER = (
   r"|^text/layer_(4|5|10|11)/|^words/|^itm/"
 )
 CROSS = r"^text/layer_\d+/cross"
+
+
+def names(pretraining: str) -> tuple[str, ...]:
+  """What the first word of a config's argument may be.
+
+  Args:
+    pretraining: the set of files that the system pre-trains on.
+  """
+  rendered = ("rendered", "rendered_synthetic", "rendered_target")
+  own = ("pedes_json", "folder", "lines", "shards")
+  return (*rendered, pretraining, *BENCHMARKS, *own)
 
 
 def recipe(name: str, arg: SimpleNamespace, *, size: tuple[int, int]) -> ConfigDict:
@@ -127,14 +139,7 @@ def transfer(c: ConfigDict, arg: SimpleNamespace) -> None:
   if c.data.val_share:  # some three thousand of a million pictures are enough
     c.data.val_share = 0.002
   del c.evals["test"]
-  for name in filter(None, arg.transfer.split("+") if arg.transfer_root else ()):
-    known = ("cuhk_pedes", "icfg_pedes", "rstpreid")
-    if name not in known:
-      raise ValueError(f"config: transfer={name!r}.{common.nearest(name, known)}")
-    c.evals[name] = common.evaluation(
-      "test", name=name, root=arg.transfer_root, note="direct transfer: not fine-tuned"
-    )
-    c.evals[name].options = common.loader_options(name)
+  recipes.transfer(c, arg, BENCHMARKS)
 
 
 def adapt(c: ConfigDict, arg: SimpleNamespace) -> ConfigDict:

@@ -49,7 +49,7 @@ To reach, Rank-1 / mAP (the paper, B/16; 5 M images): fine-tuned CUHK-PEDES 77.6
 54.89 and 66.26 / 58.54, 51.99 / 28.81, 55.35 / 40.57.
 """
 
-from configs import common, irra, recipe
+from configs import irra, recipe
 
 PRETRAINING = (
   "webperson",
@@ -117,13 +117,7 @@ def _pretraining(arg):
   if c.data.val_share:  # some two thousand people in a million are enough
     c.data.val_share = 0.002
   del c.evals["test"]  # these sets have none
-  for name in filter(None, arg.transfer.split("+") if arg.transfer_root else ()):
-    if name not in recipe.NAMES[1:]:
-      raise ValueError(f"config: transfer={name!r}.{common.nearest(name, BENCHMARKS)}")
-    c.evals[name] = common.evaluation(
-      "test", name=name, root=arg.transfer_root, note="direct transfer: not fine-tuned"
-    )
-    c.evals[name].options = common.loader_options(name)
+  recipe.transfer(c, arg, recipe.NAMES[1:])
   return c
 
 

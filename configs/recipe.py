@@ -141,6 +141,21 @@ def recipe(name: str, arg: SimpleNamespace) -> ConfigDict:
   return c
 
 
+def transfer(c: ConfigDict, arg: SimpleNamespace, known: Sequence[str]) -> None:
+  """Adds the tests of `arg.transfer`, "A+B", below `arg.transfer_root`, where given.
+
+  Raises:
+    ValueError: a set that is not among `known`.
+  """
+  for name in filter(None, arg.transfer.split("+") if arg.transfer_root else ()):
+    if name not in known:
+      raise ValueError(f"config: transfer={name!r}.{common.nearest(name, known)}")
+    c.evals[name] = common.evaluation(
+      "test", name=name, root=arg.transfer_root, note="direct transfer: not fine-tuned"
+    )
+    c.evals[name].options = common.loader_options(name)
+
+
 def adapt(c: ConfigDict, arg: SimpleNamespace) -> ConfigDict:
   """The last word: validation, small towers, the embedded run, over-fitting."""
   c.data.options = common.loader_options(arg.name)

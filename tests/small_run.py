@@ -1,9 +1,14 @@
 """The smallest experiment that has everything: 12 people, 6 steps, 2 validations."""
 
+import os
+import signal
+
 from ml_collections import ConfigDict
 
 from tests import tiny
 from tpr_jax import config as configs
+from tpr_jax.data import pipeline
+from tpr_jax.experiment import Experiment
 
 STEPS = 6
 
@@ -25,3 +30,17 @@ def config(value="configs/cfam.py"):
   c.evals.test.i2t = True
   del c.evals["test_shuffled"]  # twelve people: chance is no small number
   return c.lock()
+
+
+def stop_at(step, monkeypatch):
+  """Runs of this process get SIGTERM once, at this step, and evaluate nothing."""
+  asked, following = [], pipeline.TrainIterator.__next__
+
+  def counted(batches):
+    asked.append(None)
+    if len(asked) == step:
+      os.kill(os.getpid(), signal.SIGTERM)
+    return following(batches)
+
+  monkeypatch.setattr(Experiment, "evaluate", lambda self: None)
+  monkeypatch.setattr(pipeline.TrainIterator, "__next__", counted)

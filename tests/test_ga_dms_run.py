@@ -1,8 +1,6 @@
 """GA-DMS from end to end: a tiny run with a table of scores, stopped and continued."""
 
 import json
-import os
-import signal
 
 import jax
 import numpy as np
@@ -13,7 +11,6 @@ from ml_collections import ConfigDict
 from tests import small_run, tiny
 from tpr_jax import training, word_files
 from tpr_jax.core import tree
-from tpr_jax.data import pipeline
 from tpr_jax.experiment import Experiment
 from tpr_jax.train import Interrupted
 
@@ -58,16 +55,7 @@ def test_stopped_and_gone_on_with_ends_with_the_same_bytes(
   straight, tmp_path, monkeypatch
 ):
   """Scores of words and the masks drawn by them included."""
-  asked, following = [], pipeline.TrainIterator.__next__
-
-  def stop_at_the_fifth(batches):
-    asked.append(None)
-    if len(asked) == 5:
-      os.kill(os.getpid(), signal.SIGTERM)
-    return following(batches)
-
-  monkeypatch.setattr(Experiment, "evaluate", lambda self: None)
-  monkeypatch.setattr(pipeline.TrainIterator, "__next__", stop_at_the_fifth)
+  small_run.stop_at(5, monkeypatch)
   with pytest.raises(Interrupted, match="SIGTERM after step 5"):
     training.run(Experiment(config("code"), tmp_path / "stopped"))
   training.run(Experiment(config("code"), tmp_path / "stopped"))

@@ -1,9 +1,7 @@
 """MRA from end to end: a tiny run, stopped and continued, fine-tuned from, loaded."""
 
 import json
-import os
 import shutil
-import signal
 
 import jax
 import numpy as np
@@ -13,13 +11,12 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 import tpr_jax
-from tests import tiny_cross
+from tests import small_run, tiny_cross
 from tests.test_ga_dms_run import lines
 from tpr_jax import config as configs
 from tpr_jax import localise_files, run_weights, training
 from tpr_jax.convert.source import ConvertError
 from tpr_jax.core import tree
-from tpr_jax.data import pipeline
 from tpr_jax.experiment import Experiment
 from tpr_jax.export import export
 from tpr_jax.export.problems import ExportError
@@ -101,16 +98,7 @@ def test_stopped_and_gone_on_with_ends_with_the_same_bytes(
   straight, tmp_path, monkeypatch
 ):
   """Regions, masked words, drawn negatives and running statistics included."""
-  asked, following = [], pipeline.TrainIterator.__next__
-
-  def stop_at_the_fifth(batches):
-    asked.append(None)
-    if len(asked) == 5:
-      os.kill(os.getpid(), signal.SIGTERM)
-    return following(batches)
-
-  monkeypatch.setattr(Experiment, "evaluate", lambda self: None)
-  monkeypatch.setattr(pipeline.TrainIterator, "__next__", stop_at_the_fifth)
+  small_run.stop_at(5, monkeypatch)
   with pytest.raises(Interrupted, match="SIGTERM after step 5"):
     training.run(Experiment(config(), tmp_path / "stopped"))
   training.run(Experiment(config(), tmp_path / "stopped"))

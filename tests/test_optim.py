@@ -152,6 +152,19 @@ def test_linear_schedule_falls_evenly_to_zero():
   assert values == pytest.approx([1.1, 2.0, 1.5, 1.0, 0.5, 0.0], abs=1e-6)
 
 
+def test_step_schedule_is_that_of_aptm_and_mra():
+  """(T - s) / (T - w), times 1, 1/2 from 4 w on, 1/5 from 7 w on; s / w before w."""
+  kind = dict(kind="step", per="step", warmup_epochs=1.0, warmup_from=0.0)
+  schedule = optim.make_schedule(lr=2.0, steps=110, steps_per_epoch=10, **kind)
+  at = {0: 0, 5: 1.0, 10: 2.0, 39: 1.42, 40: 0.7, 69: 0.41, 70: 0.16, 110: 0.0}
+  for step, value in at.items():
+    assert float(schedule(step)) == pytest.approx(value, abs=1e-6), step
+  with pytest.raises(ValueError, match="warmup_epochs above 0"):
+    optim.make_schedule(
+      lr=1.0, steps=9, steps_per_epoch=3, **dict(kind, warmup_epochs=0.0)
+    )
+
+
 def test_schedule_per_epoch_is_a_staircase():
   schedule = optim.make_schedule(
     lr=2.0, steps=60, steps_per_epoch=10, **dict(SCHEDULE, per="epoch")

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tpr_jax import gradients, objectives
+from tpr_jax.core import tree
 from tpr_jax.data.prompts import Encoded
 from tpr_jax.models import build
 
@@ -106,8 +107,14 @@ def init_fn(module):
 
 @functools.cache
 def params(module):
-  """Fresh parameters, with an ITM head and features that tell rows apart."""
-  return jax.jit(init_fn(module))(jax.random.key(0))
+  """Fresh parameters, those behind the text tower ten times as large: what an image or
+  its mask changes in a pair would else drown in rounding."""
+
+  def larger(name, leaf):
+    mixing = name.startswith(("text/layer", "itm/")) and name.endswith("kernel")
+    return 10.0 * leaf if mixing else leaf
+
+  return tree.map_named(larger, jax.jit(init_fn(module))(jax.random.key(0)))
 
 
 def objective(losses=LOSSES, choices=OBJECTIVE, **fields):

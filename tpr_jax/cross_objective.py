@@ -72,7 +72,7 @@ class CrossObjective:
   Attributes:
     model: a `CrossEncoder` with the heads that the losses need.
     weights: name of the loss -> weight, the active ones.
-    choices: the config's `objective` (configs/mra.py says what each field does).
+    choices: the config's `objective`; configs/cross_recipe.py says what a field does.
     most_masked: words of a caption that the input masks, at most.
     attributes: the stream of attribute prompts; None: no loss reads any.
   """
@@ -199,22 +199,15 @@ class CrossObjective:
         sequence,
         mask,
       )
-    if "text_tokens" in out:
-      found[""] = _Pair(
-        View("image", image),
-        View("text", out["text_tokens"], real(batch["text"])),
-        batch["ids"],
-        image,
-        whole,
-      )
-    if "eda_tokens" in out:
-      found["eda_"] = _Pair(
-        View("image", image),
-        View("text", out["eda_tokens"], real(batch["eda"])),
-        batch["ids"],
-        image,
-        whole,
-      )
+    for name, text in (("", "text"), ("eda_", "eda")):
+      if f"{text}_tokens" in out:
+        found[name] = _Pair(
+          View("image", image),
+          View("text", out[f"{text}_tokens"], real(batch[text])),
+          batch["ids"],
+          image,
+          whole,
+        )
     return found
 
   def _features(

@@ -9,11 +9,11 @@ string; `broken` int32 [].
 
 import dataclasses
 import pathlib
-import zipfile
 from typing import ClassVar
 
 import numpy as np
 
+from tpr_jax.core import npz
 from tpr_jax.metrics import localisation
 
 
@@ -83,13 +83,10 @@ def read(path: pathlib.Path) -> Looks:
     LocaliseError: it cannot be read, or its arrays don't fit each other.
   """
   try:
-    with np.load(path, allow_pickle=False) as archive:
-      arrays = {name: archive[name] for name in archive.files}
-    return _looks(arrays)
-  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-    what = f"no array {error}" if isinstance(error, KeyError) else error
+    return npz.read(path, _looks)
+  except ValueError as error:
     raise LocaliseError(
-      f"{path} cannot be used ({what}); score the run again with --mode=eval --run=DIR"
+      f"{path} cannot be used ({error}); score the run again with --mode=eval --run=DIR"
     ) from error
 
 

@@ -10,10 +10,11 @@ beside them `word` float32 [sum W_s] and `pairs` float32 [sum W_s, P]; `patch` f
 
 import dataclasses
 import pathlib
-import zipfile
 from collections.abc import Sequence
 
 import numpy as np
+
+from tpr_jax.core import npz
 
 
 class SaliencyError(Exception):
@@ -98,13 +99,10 @@ def read(path: pathlib.Path) -> Saliency:
     SaliencyError: it cannot be read, or its arrays don't fit each other.
   """
   try:
-    with np.load(path, allow_pickle=False) as archive:
-      arrays = {name: archive[name] for name in archive.files}
-    return _queries(arrays)
-  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-    what = f"no array {error}" if isinstance(error, KeyError) else error
+    return npz.read(path, _queries)
+  except ValueError as error:
     raise SaliencyError(
-      f"{path} cannot be used ({what}); score the run again with --mode=eval --run=DIR"
+      f"{path} cannot be used ({error}); score the run again with --mode=eval --run=DIR"
     ) from error
 
 

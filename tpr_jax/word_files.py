@@ -13,12 +13,11 @@ float32 [K, sum W_s].
 import dataclasses
 import os
 import pathlib
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from tpr_jax.core import npz
 from tpr_jax.data import word_truth
 from tpr_jax.data.record import Record
 from tpr_jax.data.word_truth import Word
@@ -172,21 +171,10 @@ def read(place: pathlib.Path) -> WordScores:
     WordFileError: it cannot be read, or its arrays don't fit each other.
   """
   try:
-    with np.load(place, allow_pickle=False) as archive:
-      arrays = {name: archive[name] for name in archive.files}
-    return _scores(arrays)
-  except (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-  ) as error:
-    what = f"no array {error}" if isinstance(error, KeyError) else error
+    return npz.read(place, _scores)
+  except ValueError as error:
     raise WordFileError(
-      f"{place} cannot be used ({what}); delete it, or take it from the run again"
+      f"{place} cannot be used ({error}); delete it, or take it from the run again"
     ) from error
 
 

@@ -88,10 +88,11 @@ def _ga_dms():
   every = (
     f"model.init_from={WORDS}",
     "data.options.seed=7",
-    "train.steps=300",
+    "train.steps=150",
     "train.eval_every=1.0",
     "optim.lr=1e-3",
     "eval.saliency=0",
+    "eval.ci_resamples=0",
   )
   return common.sweep(
     "ga_dms", made, ("test_coarse/R1", "test_coarse/mAP"), base=every

@@ -125,7 +125,11 @@ def test_masked_words_are_those_of_prompts_and_images_that_have_them():
   hidden = one_way.labels[0, shown]
   everywhere = np.tile(np.arange(tiny.PROMPT_LENGTH), (3, 1))
   masked, mask = one_way.masked[0, shown], prompts.ids[shown] != 0
-  logits = _apply("masked_words", masked, mask, image[np.array([5, 2, 6])], everywhere)
+  states = model.apply(
+    {"params": tiny.params(model)}, masked, False, mask, method="text_tokens"
+  )
+  chosen = image[np.array([5, 2, 6])]
+  logits = _apply("masked_words", states, mask, chosen, everywhere)
   log_p = np.asarray(logits, np.float64)
   log_p -= np.log(np.exp(log_p).sum(axis=-1, keepdims=True))
   words = [-log_p[i, j, hidden[i, j]] for i, j in np.argwhere(hidden >= 0)]

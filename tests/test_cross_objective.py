@@ -90,6 +90,29 @@ def test_statistics_are_those_of_region_then_image_and_phrase_then_caption():
     np.testing.assert_allclose(found[f"{name}/variance"], variance, rtol=1e-4)
 
 
+def test_views_that_are_read_together_are_as_if_alone():
+  """Captions of a shorter bucket, with padding's id where a word was masked."""
+  objective = tiny.objective()
+  params, batch = tiny.params(objective.model), tiny.batch(8)
+  for name in ("text", "masked", "labels"):
+    batch[name] = batch[name][:, :10]
+  batch["masked"][:, 1] = 0
+  out = jax.jit(objective.encode)(params, batch, jax.random.key(0))
+  apply = functools.partial(objective.model.apply, {"params": params})
+  for name in ("text", "eda", "phrase"):
+    alone = apply(batch[name], method="text_tokens")
+    np.testing.assert_allclose(out[f"{name}_tokens"], alone, rtol=1e-5, atol=1e-5)
+  mask = batch["text"] != 0
+  states = apply(batch["masked"], False, mask, method="text_tokens")
+  at = np.tile(np.arange(10), (8, 1))
+  logits = apply(states, mask, out["image_tokens"], at, method="masked_words")
+  log_p = jax.nn.log_softmax(logits)
+  chosen = batch["labels"] >= 0
+  words = np.take_along_axis(log_p, batch["labels"][..., None] * chosen[..., None], -1)
+  expected = -(words[..., 0] * chosen).sum(axis=1)
+  np.testing.assert_allclose(out["mlm"], expected, rtol=1e-5)
+
+
 REGIONS = dict(region_itc=1.0, region_itm=1.0)
 
 

@@ -133,16 +133,12 @@ class AttributeStream:
     hidden = jnp.asarray(self.prompts.labels)[way, at]
     most = int((self.prompts.labels != mlm.NOT_CHOSEN).sum(axis=-1).max())
     places, words = mlm.chosen(hidden, most)
-    logits = self._apply(
-      params,
-      drop_key,
-      masked,
-      bert.real_tokens(jnp.asarray(self.prompts.ids)),
-      sharding.gather(image)[chosen],
-      places,
-      True,
-      method="masked_words",
-    )
+    text_key, drop_key = jax.random.split(drop_key)
+    real = bert.real_tokens(jnp.asarray(self.prompts.ids))
+    states = self._apply(params, text_key, masked, True, real, method="text_tokens")
+    images = sharding.gather(image)[chosen]
+    rest = states, real, images, places, True
+    logits = self._apply(params, drop_key, *rest, method="masked_words")
     total, count = mlm.cross_entropy(logits, words)
     total, count = (jnp.where(found, x, 0.0).sum() for x in (total, count))
     return total / jnp.maximum(count, 1.0)

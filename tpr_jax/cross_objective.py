@@ -19,7 +19,7 @@ masked words are exact. Dropout and stochastic depth draw other numbers in other
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -43,7 +43,8 @@ LOSSES = (
 )
 RUNNING = "running"  # metric: {parameter: value} that the step writes
 
-_ATTRIBUTES = 0xA77  # stream of random numbers, beside those of `reduce`
+# Streams of random numbers, beside the small ones of views and pairs.
+_ATTRIBUTES, _MATCHING, _FUSED = 0xA77, 0x177, 0xF5E
 _CHOICES = {"region_feature": ("region", "image")}
 
 
@@ -104,24 +105,45 @@ class CrossObjective:
       return self.model.apply({"params": params}, *args, method=method, rngs=rngs)
 
     image = apply(0, "image_tokens", batch["image"], True)
+    texts = self._text_states(apply, batch)
     out = dict(image_tokens=image)
-    if self._on("itc", "itm"):
-      out["text_tokens"] = apply(1, "text_tokens", batch["text"], True)
-    if self._on("eda_itc", "eda_itm"):
-      out["eda_tokens"] = apply(2, "text_tokens", batch["eda"], True)
-    if self._on("region_itc", "region_itm"):
-      out["phrase_tokens"] = apply(3, "text_tokens", batch["phrase"], True)
-    if self._on("mlm"):
+    out.update({f"{n}_tokens": x for n, x in texts.items() if n != "masked"})
+    if "masked" in texts:
 
       @jax.checkpoint  # the logits are the largest array: made again backwards
-      def words(image_tokens):
+      def words(states, image_tokens):
         mask = bert.real_tokens(batch["text"])
         at, labels = mlm.chosen(batch["labels"], self.most_masked)
-        logits = apply(4, "masked_words", batch["masked"], mask, image_tokens, at, True)
+        logits = apply(_FUSED, "masked_words", states, mask, image_tokens, at, True)
         return mlm.cross_entropy(logits, labels)
 
-      out["mlm"], out["mlm_count"] = words(image)
+      out["mlm"], out["mlm_count"] = words(texts["masked"], image)
     return out
+
+  def _text_states(self, apply, batch: Batch) -> dict[str, jax.Array]:
+    """View of the text -> states [B, L, D_t] of the layers that read texts alone.
+
+    Views of one length are read together: one pass to compile, and larger products.
+    """
+    read = dict(
+      text=self._on("itc", "itm"),
+      eda=self._on("eda_itc", "eda_itm"),
+      phrase=self._on("region_itc", "region_itm"),
+      masked=self._on("mlm"),
+    )
+    found = {}
+    for names in _alike({name: batch[name] for name, on in read.items() if on}):
+      # A masked word may have become padding's id: what counts is the whole caption.
+      whole = ["text" if name == "masked" else name for name in names]
+      states = apply(
+        1 + len(found),
+        "text_tokens",
+        _joined([batch[name] for name in names]),
+        True,
+        _joined([bert.real_tokens(batch[name]) for name in whole]),
+      )
+      found.update(zip(names, _parted(states, len(names)), strict=True))
+    return found
 
   def reduce(
     self, params: Params, out: Outputs, batch: Batch
@@ -143,6 +165,7 @@ class CrossObjective:
       sides["attr_"] = View("image", out["image_tokens"]), prompts
     features, running = self._features(params, sides, batch["keys"][0])
     terms: Metrics = {}
+    matched: dict[str, _Chosen] = {}
     for stream, (name, pair) in enumerate(pairs.items()):
       image, text = features[name]
       cosine = numerics.similarity(text, image)
@@ -157,7 +180,10 @@ class CrossObjective:
         terms[f"{name}itc"] = rows.mean()
       if self._on(f"{name}itm"):
         key = jax.random.fold_in(batch["keys"][0], 1 + stream)
-        terms[f"{name}itm"] = self._itm(params, pair, cosine, temperature, key)
+        matched[f"{name}itm"] = self._chosen(pair, cosine, temperature, key)
+    if matched:
+      key = jax.random.fold_in(batch["keys"][0], _MATCHING)
+      terms |= self._itm(params, matched, key)
     if self._on("mlm"):
       terms["mlm"] = out["mlm"].sum() / jnp.maximum(out["mlm_count"].sum(), 1.0)
     if self.attributes is not None:
@@ -235,21 +261,12 @@ class CrossObjective:
     running = batch_norm.updated(params, sown.get(batch_norm.COLLECTION, {}))
     return {n: (rows[i], rows[j]) for n, (i, j) in places.items()}, running
 
-  def _itm(
-    self,
-    params: Params,
-    pair: "_Pair",
-    cosine: jax.Array,
-    temperature: jax.Array,
-    key: jax.Array,
-  ) -> jax.Array:
-    """The mean cross entropy of the true pairs and the sampled wrong ones."""
-    sample_key, drop_key = jax.random.split(key)
+  def _chosen(
+    self, pair: "_Pair", cosine: jax.Array, temperature: jax.Array, key: jax.Array
+  ) -> "_Chosen":
+    """The true pairs and the sampled wrong ones, with the tokens of both sides."""
     group = self.choices["itm_group"] or None
-    negatives = itm.sample_negatives(
-      sample_key, cosine, pair.ids, temperature, group=group
-    )
-    chosen = matching.pairs(negatives)
+    negatives = itm.sample_negatives(key, cosine, pair.ids, temperature, group=group)
 
     def sides(image, text):
       everywhere = sharding.gather(image), sharding.gather(text)
@@ -257,8 +274,22 @@ class CrossObjective:
 
     image, text = sides(pair.tokens, pair.text.tokens)
     image_mask, text_mask = sides(pair.tokens_mask, pair.text.mask)
-    found = self._pair_logits(params, image, image_mask, text, text_mask, drop_key)
-    return masked_mean(itm.cross_entropy(found, chosen.label), chosen.valid)
+    return _Chosen((image, image_mask, text, text_mask), matching.pairs(negatives))
+
+  def _itm(
+    self, params: Params, matched: Mapping[str, "_Chosen"], key: jax.Array
+  ) -> Metrics:
+    """Name of the loss -> mean cross entropy of its pairs; alike ones in one pass."""
+    terms = {}
+    for names in _alike({name: chosen.rows for name, chosen in matched.items()}):
+      rows = zip(*(matched[name].rows for name in names), strict=True)
+      logits = self._pair_logits(
+        params, *map(_joined, rows), jax.random.fold_in(key, len(terms))
+      )
+      for name, found in zip(names, _parted(logits, len(names)), strict=True):
+        pairs = matched[name].pairs
+        terms[name] = masked_mean(itm.cross_entropy(found, pairs.label), pairs.valid)
+    return terms
 
   def _pair_logits(
     self,
@@ -302,3 +333,29 @@ class _Pair:
   ids: jax.Array
   tokens: jax.Array  # of the image, as cross-attention sees them
   tokens_mask: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chosen:
+  """Pairs for the matching head: `rows` are the arguments of `_pair_logits`, [3B]."""
+
+  rows: tuple[jax.Array, jax.Array, jax.Array, jax.Array]
+  pairs: matching.Pairs
+
+
+def _alike(arrays: Mapping[str, Any]) -> list[list[str]]:
+  """Names of arrays, or tuples of them, of the same shapes; the first ones first."""
+  groups: dict[Any, list[str]] = {}
+  for name, found in arrays.items():
+    groups.setdefault(jax.tree.map(jnp.shape, found), []).append(name)
+  return list(groups.values())
+
+
+def _joined(arrays: Sequence[jax.Array]) -> jax.Array:
+  """[B, ...] of V views -> [B V, ...], row by row: no row moves between devices."""
+  return pieces.join(jnp.stack(arrays))
+
+
+def _parted(rows: jax.Array, count: int) -> jax.Array:
+  """The inverse of `_joined`: [V, B, ...]."""
+  return pieces.split(rows, count, "views")

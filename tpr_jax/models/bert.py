@@ -91,16 +91,20 @@ class BertTower(nn.Module):
     """float32 [V, D]: the token table, for heads that are tied to it."""
     return self.token_embedding
 
-  def text(self, ids: jax.Array, train: bool = False) -> jax.Array:
+  def text(
+    self, ids: jax.Array, train: bool = False, mask: jax.Array | None = None
+  ) -> jax.Array:
     """int [B, L] -> states [B, L, D] behind the layers before `fusion_layer`.
 
     Args:
       ids: start, words, end, then padding (id 0), which no token looks at.
+      mask: bool [B, L], other tokens that are looked at: those of a text before words
+        were masked in it.
 
     Raises:
       ValueError: L > length.
     """
-    return self._read(ids, real_tokens(ids), train)
+    return self._read(ids, real_tokens(ids) if mask is None else mask, train)
 
   def fusion(
     self,

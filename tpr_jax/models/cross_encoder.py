@@ -86,9 +86,14 @@ class CrossEncoder(nn.Module):
     """[B, H, W, 3] -> [B, T, D_v]: the tower alone."""
     return self.visual(image, train)
 
-  def text_tokens(self, text: jax.Array, train: bool = False) -> jax.Array:
-    """int [B, L] -> [B, L, D_t]: the layers that read texts alone."""
-    return self.text.text(text, train)
+  def text_tokens(
+    self, text: jax.Array, train: bool = False, mask: jax.Array | None = None
+  ) -> jax.Array:
+    """int [B, L] -> [B, L, D_t]: the layers that read texts alone.
+
+    mask: bool [B, L], the tokens that count; None: all but padding.
+    """
+    return self.text.text(text, train, mask)
 
   def project(self, views: Sequence[View], train: bool = False) -> list[jax.Array]:
     """float32 [B, E] of each view, no unit rows; batch statistics in this order."""
@@ -127,7 +132,7 @@ class CrossEncoder(nn.Module):
 
   def masked_words(
     self,
-    text: jax.Array,
+    text_tokens: jax.Array,
     text_mask: jax.Array,
     image_tokens: jax.Array,
     positions: jax.Array,
@@ -136,10 +141,11 @@ class CrossEncoder(nn.Module):
     """Masked captions of B images -> float32 [B, M, V] logits at M positions of each.
 
     Args:
-      text: int [B, L], with words masked; text_mask: bool [B, L], before that.
+      text_tokens: [B, L, D_t] of `text_tokens`, of texts with words masked.
+      text_mask: bool [B, L], the tokens before that.
       positions: int [B, M].
     """
-    states = self.text.multi_modal(text, text_mask, image_tokens, train)
+    states = self.text.fusion(text_tokens, text_mask, image_tokens, None, train)
     chosen = jnp.take_along_axis(states, positions[..., None], axis=1)
     return self._head("words")(chosen, self.text.words())
 
@@ -156,8 +162,8 @@ class CrossEncoder(nn.Module):
       )
     if self.words is not None:
       first = jnp.ones((text.shape[0], 1), jnp.int32)
-      image, mask = out["image_tokens"], out["text_mask"]
-      out["words"] = self.masked_words(text, mask, image, first, train)
+      states, image = out["text_tokens"], out["image_tokens"]
+      out["words"] = self.masked_words(states, out["text_mask"], image, first, train)
     return out
 
   def _head(self, name: str) -> Any:

@@ -21,6 +21,7 @@ def config(preset):
   c = small_run.config(f"configs/ga_dms.py:rendered,preset={preset}").unlock()
   del c.evals["transfer"], c.evals["test_coarse"]
   c.text.tokenizer = "people"
+  c.text.buckets, c.text.short_first = (), 0  # one program to compile
   c.objective.dual.score_layers = tiny.FIELDS["text_layers"]
   c.objective.dual.gass_heads = 0
   c.eval.word_scores.captions, c.eval.saliency, c.eval.ci_resamples = 12, 0, 0

@@ -53,9 +53,15 @@ def get_config(arg=None):
   )
   if arg.preset not in PRESETS:
     raise ValueError(f"config: preset={arg.preset}: expected one of {PRESETS}")
+  return build("aptm", arg)
+
+
+def build(name, arg):
+  """The config `name` for a parsed argument: preset, attributes, transfer beside those
+  of `cross_recipe.parse`."""
   pretraining = arg.name in PRETRAINING
   cross_recipe.check_transfer(arg, pretraining)
-  c = cross_recipe.recipe("aptm", arg, size=(384, 128))
+  c = cross_recipe.recipe(name, arg, size=(384, 128))
   c.model.projection, c.model.joint_dim = "token", 256
   c.model.vision_dropout, c.model.drop_path, c.model.text_dropout = 0.0, 0.1, 0.1
   c.eval.rerank.update(by="itm", top=128, combine="single", global_weight=0.002)

@@ -98,6 +98,11 @@ def model(variant: str) -> ConfigDict:
   theirs that may be left unused. What the weights were trained with (activation, pixel
   mean, ...) is theirs unless given.
 
+  adapters: pairs (regex on a dense layer's name, options), the first that matches: few
+  weights beside frozen ones (tpr_jax/models/adapters.py); init_adapters: a folder of
+  them, ours or PEFT's (tpr_jax/adapter_files.py), put on what init_from gave;
+  init_random: frozen weights that no file sets are no mistake.
+
   A variant of Swin + BERT has its own fields (below)."""
   if variant in cross_variants.VARIANTS:
     return _cross_model(variant)
@@ -108,7 +113,7 @@ def model(variant: str) -> ConfigDict:
   fields["stride"] = fields["patch"]
   for name in OF_WEIGHTS:
     fields[name] = placeholder(type(fields[name]))
-  fields.update(init_from="", init_allow=())
+  fields.update(init_from="", init_allow=(), init_random=False, init_adapters="")
   for elsewhere in ("text_length", "learn_scale", "initial_scale"):
     del fields[elsewhere]  # config.text.length, config.objective
   return ConfigDict(fields)
@@ -122,6 +127,7 @@ def _cross_model(variant: str) -> ConfigDict:
   interpolated."""
   fields = dict(cross_variants.VARIANTS[variant], variant=variant, dtype="auto")
   fields.update(init_from="", init_image="", init_text="", init_interpolate=True)
+  fields.update(init_random=False, init_adapters="")
   for elsewhere in ("text_length", "initial_temperature"):
     del fields[elsewhere]  # config.text.length, config.objective.temperature
   if fields["window_last"] is None:

@@ -74,7 +74,7 @@ def recipe(name: str, arg: SimpleNamespace, *, size: tuple[int, int]) -> ConfigD
   c.losses.update(attr_itc=0.0, attr_itm=0.0, attr_mlm=0.0)
   c.objective = ConfigDict()
   c.objective.temperature = 0.07  # at the start: it is learnt, divides, has no limit
-  c.objective.label_smoothing = 0.0  # of ITC
+  c.objective.label_smoothing, c.objective.itm_smoothing = 0.0, 0.0  # of ITC, of ITM
   # Factor on the gradient that ITC gives the features; the code's: 1 / number of GPUs.
   c.objective.itc_grad_scale = 1.0
   c.objective.itm_group = 0  # negatives within so many rows, the code's GPU; 0: all
@@ -88,6 +88,7 @@ def recipe(name: str, arg: SimpleNamespace, *, size: tuple[int, int]) -> ConfigD
   c.optim = ConfigDict(dict(name="adam", lr=1e-4, b1=0.9, b2=0.98, eps=1e-8))
   c.optim.weight_decay, c.optim.decay = 0.01, "decoupled"
   c.optim.clip, c.optim.muon = 0.0, ""
+  c.optim.freeze = ()  # regexes of parameters that do not train (tpr_jax/freezing.py)
   c.optim.groups = ((NO_DECAY, 1.0, 0.0),)
   c.optim.schedule = ConfigDict(
     dict(kind="step", per="step", warmup_epochs=3.0, warmup_from=0.0)

@@ -128,6 +128,7 @@ def recipe(name: str, arg: SimpleNamespace) -> ConfigDict:
   c.optim.weight_decay = 4e-5
   c.optim.decay = "l2"
   c.optim.clip = 0.0
+  c.optim.freeze = ()  # regexes of parameters that do not train (tpr_jax/freezing.py)
   c.optim.muon = ""  # regex: matrices that take Muon's update; "": Adam for everything
   c.optim.groups = (("^(?!visual/|text/)", 5.0, 1.0), ("bias$", 2.0, 0.0))
   c.optim.schedule = ConfigDict(

@@ -174,6 +174,7 @@ def test_the_gradient_scale_leaves_loss_and_temperature():
     (dict(sdm=1.0), {}, "not a loss of Swin"),
     (dict(itc=1.0), dict(region_feature="box"), "objective.region_feature='box'"),
     (dict(itc=1.0), dict(label_smoothing=1.0), "objective.label_smoothing=1.0"),
+    (dict(itm=1.0), dict(itm_smoothing=-0.1), "objective.itm_smoothing=-0.1"),
     (dict(itc=1.0), dict(itm_pieces=0), "objective.itm_pieces=0"),
     (dict(itc=1.0), dict(itm_group=-1), "objective.itm_group=-1"),
   ],

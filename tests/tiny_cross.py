@@ -19,6 +19,7 @@ LOSSES = dict(
 OBJECTIVE = dict(
   temperature=0.07,
   label_smoothing=0.0,
+  itm_smoothing=0.0,
   itc_grad_scale=1.0,
   itm_group=0,
   itm_pieces=1,

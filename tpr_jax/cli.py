@@ -28,7 +28,8 @@ MODES = (
   "build_cross",
   "plan",
 )
-FORMATS = ("huggingface", "openclip", "stablehlo")  # tpr_jax/export/export.py
+# tpr_jax/export/export.py, tpr_jax/export/adapters.py
+FORMATS = ("huggingface", "openclip", "stablehlo", "adapters", "peft")
 
 CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Config file and its argument: configs/cfam.py:NAME,option=value."

@@ -18,7 +18,7 @@ from tpr_jax import run_weights
 from tpr_jax.convert import bert, files, relative_position, swin
 from tpr_jax.convert.source import ConvertError
 from tpr_jax.core import sharding, tree
-from tpr_jax.models import build
+from tpr_jax.models import adapters, build
 
 PROJECTIONS = ("image_projection", "text_projection")
 _TABLE = "relative_position_bias"
@@ -39,6 +39,7 @@ class CrossInitial:
     self._interpolate = model["init_interpolate"]
     self.place = ", ".join(filter(None, self._places.values()))
     self._recorded = dict(recorded) if recorded.get("place") == self.place else {}
+    self.loaded: frozenset[str] = frozenset()  # names of the leaves that `apply` set
 
   def tokenizer(self) -> str:
     """The spec of the weights' own tokenizer (data/tokenizer.py); "" without one."""
@@ -66,7 +67,8 @@ class CrossInitial:
       fields: the model's.
 
     Raises:
-      ConvertError: weights that do not fit the model; nothing has been loaded.
+      ConvertError, AdapterError: weights that do not fit the model; nothing has been
+        loaded.
     """
     del vocab_size  # tables tell
     fields, shapes = build.settings(fields), tree.shapes(params)
@@ -89,7 +91,7 @@ class CrossInitial:
       anew=sorted(set(notes.anew) - set(found)),
       unused=notes.unused,
     )
-    where = tree.flat(shardings)
+    self.loaded, where = frozenset(found), tree.flat(shardings)
     placed = {name: sharding.put(x, where[name]) for name, x in found.items()}
     return tree.replace(params, placed)
 
@@ -137,17 +139,19 @@ class CrossInitial:
 
   def _of_run(self, place, shapes, fields, notes) -> dict[str, Any]:
     """What a run of ours has trained, heads included."""
-    source = run_weights.read(place)
+    source = run_weights.read(place, merge=False)
     notes.detail, found, problems = source.detail, {}, []
+    weights = adapters.fitted(source.adapters, source.weights, fields["adapters"])
     anew = {
       part
       for part in PROJECTIONS
       for name, shape in shapes.items()
-      if name.startswith(f"{part}/") and np.shape(source.weights.get(name)) != shape
+      if name.startswith(f"{part}/") and np.shape(weights.get(name)) != shape
     }
     for name, shape in shapes.items():
-      part, value = name.split("/")[0], source.weights.get(name)
-      if part in anew or (value is None and part in ("itm", "words")):
+      part, value = name.split("/")[0], weights.get(name)
+      fresh = adapters.of_leaf(name) is not None  # on a layer that had none
+      if part in anew or (value is None and (fresh or part in ("itm", "words"))):
         notes.anew.append(name)
       elif value is None:
         problems.append(f"{name} is missing")
@@ -167,7 +171,7 @@ class CrossInitial:
         " the variant, sizes and tokenizer of that run"
         + ("" if self._interpolate else ", or model.init_interpolate=True for windows")
       )
-    notes.unused += sorted(set(source.weights) - set(shapes))
+    notes.unused += sorted(set(weights) - set(shapes))
     return found
 
   def record(self) -> dict[str, Any]:

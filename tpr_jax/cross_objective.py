@@ -53,10 +53,9 @@ def check(choices: Mapping[str, Any]) -> None:
   for key, known in _CHOICES.items():
     if choices[key] not in known:
       raise ValueError(f"objective.{key}={choices[key]!r}: expected one of {known}")
-  if not 0 <= choices["label_smoothing"] < 1:
-    raise ValueError(
-      f"objective.label_smoothing={choices['label_smoothing']}: expected 0 to below 1"
-    )
+  for key in ("label_smoothing", "itm_smoothing"):
+    if not 0 <= choices[key] < 1:
+      raise ValueError(f"objective.{key}={choices[key]}: expected 0 to below 1")
   for key, least in (("itm_group", 0), ("itm_pieces", 1)):
     if choices[key] < least:
       raise ValueError(
@@ -282,13 +281,15 @@ class CrossObjective:
     """Name of the loss -> mean cross entropy of its pairs; alike ones in one pass."""
     terms = {}
     for names in _alike({name: chosen.rows for name, chosen in matched.items()}):
-      rows = zip(*(matched[name].rows for name in names), strict=True)
+      sides = zip(*(matched[name].rows for name in names), strict=True)
       logits = self._pair_logits(
-        params, *map(_joined, rows), jax.random.fold_in(key, len(terms))
+        params, *map(_joined, sides), jax.random.fold_in(key, len(terms))
       )
       for name, found in zip(names, _parted(logits, len(names)), strict=True):
         pairs = matched[name].pairs
-        terms[name] = masked_mean(itm.cross_entropy(found, pairs.label), pairs.valid)
+        smoothing = self.choices["itm_smoothing"]
+        rows = itm.cross_entropy(found, pairs.label, smoothing=smoothing)
+        terms[name] = masked_mean(rows, pairs.valid)
     return terms
 
   def _pair_logits(

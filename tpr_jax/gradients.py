@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from tpr_jax import dual_masking
-from tpr_jax.core import pieces
-from tpr_jax.core.types import GradFn, Metrics
+from tpr_jax.core import pieces, tree
+from tpr_jax.core.types import GradFn, Metrics, Params
 from tpr_jax.cross_objective import CrossObjective
 from tpr_jax.objectives import Objective
 
@@ -35,9 +35,16 @@ def loss_fn(
 
 
 def make_grad_fn(
-  objective: Objective | CrossObjective, *, micro_batches: int = 1
+  objective: Objective | CrossObjective,
+  *,
+  micro_batches: int = 1,
+  trained: Callable[[Params], Params] = lambda params: params,
 ) -> GradFn:
   """The gradient in `micro_batches` equal parts of the batch; 1: all at once.
+
+  Args:
+    trained: parameters -> those that train (`core.tree.without`). The gradient is of
+      these alone and has their tree; of the others none is computed.
 
   Raises:
     ValueError: fewer than one micro-batch, or scores of words (`dual_masking.check`)
@@ -48,12 +55,23 @@ def make_grad_fn(
     raise ValueError(f"train.micro_batches={micro_batches}: expected 1 or more")
   if objective.dual is not None:
     dual_masking.check(objective.dual.dual, micro_batches=micro_batches)
-  if micro_batches == 1:
-    return jax.value_and_grad(loss_fn(objective), has_aux=True)
 
-  def apart(tree):
+  def of_trained(fn, params):
+    """fn(params, ...) as a function of the leaves that train, the others fixed."""
+    return lambda part, *rest: fn(tree.replace(params, tree.flat(part)), *rest)
+
+  if micro_batches == 1:
+    loss = loss_fn(objective)
+
+    def at_once(params, batch, key):
+      made = jax.value_and_grad(of_trained(loss, params), has_aux=True)
+      return made(trained(params), batch, key)
+
+    return at_once
+
+  def apart(arrays):
     field = "train.micro_batches"
-    return jax.tree.map(lambda x: pieces.split(x, micro_batches, field), tree)
+    return jax.tree.map(lambda x: pieces.split(x, micro_batches, field), arrays)
 
   def grad_fn(params, batch, key):
     mask_key, drop_key = jax.random.split(key)
@@ -64,13 +82,14 @@ def make_grad_fn(
     if "scores" in out:  # of words: the second pass need not make them again
       parts[0].setdefault("scores", out["scores"])
     (loss, metrics), (grads, cotangents) = jax.value_and_grad(
-      objective.reduce, argnums=(0, 1), has_aux=True
-    )(params, jax.tree.map(pieces.join, out), batch)
+      of_trained(objective.reduce, params), argnums=(0, 1), has_aux=True
+    )(trained(params), jax.tree.map(pieces.join, out), batch)
     cotangents = apart(cotangents)
 
     def back(total, step):
       part, cotangent = step
-      _, pull = jax.vjp(lambda p: objective.encode(p, *part), params)
+      encode = of_trained(objective.encode, params)
+      _, pull = jax.vjp(lambda p: encode(p, *part), trained(params))
       return jax.tree.map(jnp.add, total, *pull(cotangent)), None
 
     grads, _ = lax.scan(back, grads, (parts, cotangents))

@@ -1,15 +1,14 @@
 """Initial weights: what `config.model.init_from` names, for a run's model and state."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import jax
 
 from tpr_jax import run_weights
 from tpr_jax.convert import irra_heads, towers
 from tpr_jax.convert.source import Source
 from tpr_jax.core import sharding, tree
-from tpr_jax.models import build
+from tpr_jax.models import adapters, build
 from tpr_jax.models.variants import OF_WEIGHTS
 
 
@@ -28,10 +27,11 @@ class Initial:
     self.place, self._allow = place, tuple(allow)
     self._recorded = dict(recorded) if recorded.get("place") == place else {}
     self._source: Source | None = None
+    self.loaded: frozenset[str] = frozenset()  # names of the leaves that `apply` set
 
   def _read(self) -> Source:
     if self._source is None:
-      self._source = run_weights.read(self.place)
+      self._source = run_weights.read(self.place, merge=False)
     return self._source
 
   def tokenizer(self) -> str:
@@ -80,7 +80,7 @@ class Initial:
     """Parameters with the towers of the weights in their place, each leaf placed.
 
     IRRA's heads, and a run's own head of masked words, come along where the model has
-    them (convert/irra_heads.py).
+    them (convert/irra_heads.py), and a run's adapters: merged where it has none.
 
     Args:
       params: fresh parameters; other heads among them stay.
@@ -90,9 +90,15 @@ class Initial:
 
     Raises:
       ConvertError: the weights do not fit the model; nothing has been loaded.
+      AdapterError: nor do its adapters.
     """
     fields = build.settings(fields)
-    source = self._read()
+    source, shapes = self._read(), tree.shapes(params)
+    weights = adapters.fitted(source.adapters, source.weights, fields["adapters"])
+    own = {n: x for n, x in weights.items() if adapters.of_leaf(n) is not None}
+    source = dataclasses.replace(
+      source, weights={n: x for n, x in weights.items() if n not in own}
+    )
     loaded, report = towers.towers(
       source,
       fields,
@@ -102,7 +108,7 @@ class Initial:
     )
     heads, anew = {}, []
     if source.layout in ("irra", "tpr_jax"):
-      heads, anew = irra_heads.heads(source, tree.shapes(params))
+      heads, anew = irra_heads.heads(source, shapes)
     used = {irra_heads.file_name(name, source.layout) for name in heads}
     self._recorded = dict(
       place=self.place,
@@ -114,10 +120,10 @@ class Initial:
       unused=[name for name in report.kept if name not in used],
     )
     self._source = None  # hundreds of megabytes
-    loaded |= tree.nested(heads)
-    where = {name: shardings[name] for name in loaded}
-    placed = jax.tree.map(sharding.put, loaded, where)
-    return {**params, **placed}
+    found = tree.flat(loaded) | heads | {n: x for n, x in own.items() if n in shapes}
+    self.loaded, where = frozenset(found), tree.flat(shardings)
+    placed = {name: sharding.put(x, where[name]) for name, x in found.items()}
+    return tree.replace(params, placed)
 
   def record(self) -> dict[str, Any]:
     """For run.json: place, detail (the step of a run), tokenizer, settings, resized

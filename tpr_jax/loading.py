@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tpr_jax import run_weights
+from tpr_jax import adapter_files, run_weights
 from tpr_jax.convert import layouts, towers
 from tpr_jax.convert.source import ConvertError, Source
 from tpr_jax.core import tree
@@ -43,13 +43,14 @@ def load(
   activation: str | None = None,
   filter: str | None = None,
   threads: int = 4,
+  base: str | None = None,
 ) -> Pretrained:
   """Towers with everything that belongs to them: see `Pretrained`.
 
   Args:
     place: a run's folder (its selected checkpoint: best by validation, or else the
-      last), a folder that `--mode=export` wrote, or a published CLIP: Hugging Face
-      folder or hub id, OpenCLIP folder, OpenAI's .pt, IRRA's .pth.
+      last; adapters are merged), a folder that `--mode=export` wrote, or a published
+      CLIP: Hugging Face folder or hub id, OpenCLIP folder, OpenAI's .pt, IRRA's .pth.
     image_size: (height, width); default: what the towers were trained with. A
       published file's is its own square, an IRRA file's 384 x 128 where its position
       table has that grid. Another size has the table resized.
@@ -61,6 +62,8 @@ def load(
     filter: of the resize; default: the weights' own, or else CLIP's bicubic (IRRA:
       bilinear).
     threads: that decode pictures.
+    base: of a folder of adapters (`--mode=export --format=adapters`): what they are
+      for; default: the place that it names.
 
   Raises:
     RunError, CheckpointError, ConfigError, ConvertError, TokenizerError: what is there,
@@ -68,7 +71,12 @@ def load(
   """
   if batch < 1 or threads < 1:
     raise ValueError(f"batch={batch}, threads={threads}: expected 1 at least")
-  source = run_weights.read(place)
+  if adapter_files.is_folder(place):
+    source = adapter_files.source(place, base)
+  elif base is not None:
+    raise ConvertError(f"{place} is no folder of adapters: leave base={base!r} out")
+  else:
+    source = run_weights.read(place)
   asked = dict(image_size=image_size, tokenizer=tokenizer, activation=activation)
   if "model" in source.settings:
     return _cross(

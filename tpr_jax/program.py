@@ -11,14 +11,14 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from tpr_jax import gradients, objectives, optim, score_table, train
-from tpr_jax.core import sharding
+from tpr_jax import freezing, gradients, objectives, optim, score_table, train
+from tpr_jax.core import sharding, tree
 from tpr_jax.core.types import Params
 from tpr_jax.data import prompts as attribute_prompts
 from tpr_jax.data import sampler as samplers
 from tpr_jax.data import views as data_views
+from tpr_jax.models import adapters, clip_text, swin
 from tpr_jax.models import build as model_build
-from tpr_jax.models import clip_text, swin
 
 
 class Program(NamedTuple):
@@ -28,11 +28,13 @@ class Program(NamedTuple):
     model: the Flax module, with the heads that the active losses need.
     plan: how the state is made, its shapes and where each leaf lives.
     step: the jitted step (train.make_train_step).
+    frozen: names of the parameters that do not train (freezing.py).
   """
 
   model: Any
   plan: train.StatePlan
   step: Callable[..., Any]
+  frozen: frozenset[str]
 
 
 def model(
@@ -117,9 +119,18 @@ def build(
   def complete_shapes():
     return jax.eval_shape(init(complete), key)
 
+  rules = module.adapters
+  adapters.check(rules, shapes, complete_shapes)
+  frozen = freezing.frozen(
+    config.optim.get("freeze", ()), rules, shapes, complete_shapes
+  )
+
+  def trained(params):
+    return tree.without(params, frozen)
+
   tx, schedule = optim.make_optimizer(
     config.optim,
-    shapes,
+    trained(shapes),
     steps=steps,
     steps_per_epoch=steps_per_epoch,
     complete=complete_shapes,
@@ -128,11 +139,14 @@ def build(
   table = None
   if objective.dual is not None and objective.dual.delayed:
     table = score_table.ScoreTable(captions, config.text.length)
-  plan = train.state_plan(init(module), tx, mesh, config.shardings, table)
-  grad_fn = gradients.make_grad_fn(objective, micro_batches=config.train.micro_batches)
-  grad_fn = sharding.on_mesh(grad_fn, mesh, plan.shardings.params)
+  plan = train.state_plan(init(module), tx, mesh, config.shardings, table, trained)
+  grad_fn = gradients.make_grad_fn(
+    objective, micro_batches=config.train.micro_batches, trained=trained
+  )
+  params_sh = plan.shardings.params
+  grad_fn = sharding.on_mesh(grad_fn, mesh, params_sh, trained(params_sh))
   step = train.make_train_step(grad_fn, tx, schedule, mesh, plan.shardings)
-  return Program(module, plan, step)
+  return Program(module, plan, step, frozen)
 
 
 # View of a row -> the losses that read it.

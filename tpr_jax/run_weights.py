@@ -21,7 +21,7 @@ from tpr_jax.convert import files
 from tpr_jax.convert.source import Source
 from tpr_jax.core import storage, tree
 from tpr_jax.data import transforms
-from tpr_jax.models import build
+from tpr_jax.models import adapters, build
 from tpr_jax.models.layers import patches
 from tpr_jax.models.variants import OF_WEIGHTS
 from tpr_jax.run_folder import RunError, RunFolder
@@ -41,14 +41,17 @@ def local(place: str | os.PathLike) -> pathlib.Path:
   return pathlib.Path(place).expanduser()
 
 
-def read(place: str | os.PathLike) -> Source:
+def read(place: str | os.PathLike, *, merge: bool = True) -> Source:
   """A run folder, or whatever `convert.files.read` takes.
+
+  Args:
+    merge: adapters of a run are merged into the kernels: a plain model's weights.
 
   Raises:
     RunError, CheckpointError, ConfigError: a run without what it needs.
     ConvertError: no run, and no published checkpoint either.
   """
-  return read_run(place) if is_run(place) else files.read(place)
+  return read_run(place, merge=merge) if is_run(place) else files.read(place)
 
 
 def model_fields(config: ConfigDict, decided: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,8 +122,10 @@ def selected(saved: ckpt.Checkpoints, select: str) -> tuple[int, str]:
   )
 
 
-def read_run(folder: str | os.PathLike) -> Source:
+def read_run(folder: str | os.PathLike, *, merge: bool = True) -> Source:
   """The selected checkpoint of a run; heads are among its weights, and no optimizer.
+
+  `merge` as in `read`.
 
   Raises:
     RunError, CheckpointError, ConfigError: what the folder lacks.
@@ -130,15 +135,6 @@ def read_run(folder: str | os.PathLike) -> Source:
   run = RunFolder(folder, False).read()
   if "weights" not in run:
     raise RunError(f"{folder} has no run.json: has this run been trained?")
-  of_weights = run["weights"]
-  decided = {
-    name: value
-    for name, value in of_weights.get("settings", {}).items()
-    if name in OF_WEIGHTS
-  }
-  with configs.errors():
-    fields = build.settings(model_fields(config, decided))
-    resize, pixels = _preprocessing(config)
   with _quiet():
     saved = ckpt.Checkpoints(storage.checkpoints(folder), read_only=True)
     try:
@@ -146,18 +142,52 @@ def read_run(folder: str | os.PathLike) -> Source:
       params = saved.read_params(step)
     finally:
       saved.close()
+  detail = f"step {step}: {why}"
+  return source(folder, config, run["weights"], tree.flat(params), detail, merge=merge)
+
+
+def decided(of_weights: Mapping[str, Any]) -> dict[str, Any]:
+  """Fields of `OF_WEIGHTS` that a run's weights brought along (`Initial.record`)."""
+  settings = of_weights.get("settings", {})
+  return {name: value for name, value in settings.items() if name in OF_WEIGHTS}
+
+
+def source(
+  folder: pathlib.Path,
+  config: ConfigDict,
+  of_weights: Mapping[str, Any],
+  weights: Mapping[str, Any],
+  detail: str,
+  *,
+  merge: bool,
+) -> Source:
+  """Weights of a run, with what its files say of them.
+
+  Args:
+    of_weights: what run.json says of the weights that it began with.
+    weights: name -> array, adapters among them.
+    detail, merge: as in `Source`, `read`.
+  """
+  with configs.errors():
+    fields = build.settings(model_fields(config, decided(of_weights)))
+    resize, pixels = _preprocessing(config)
+  rules = fields["adapters"]
+  if merge and rules:
+    weights, rules = adapters.merged(rules, weights), ()
+  fields["adapters"] = rules
   if build.is_cross(fields):
     settings = dict(model=fields | pixels, filter=resize.filter)
   else:
     settings = _of_clip(fields, pixels, resize)
   return Source(
     place=str(folder),
-    weights=tree.flat(params),
+    weights=weights,
     layout="tpr_jax",
     settings=settings,
     tokenizer_place=None,
     tokenizer=tokenizer_spec(config, of_weights.get("tokenizer", "")),
-    detail=f"step {step}: {why}",
+    detail=detail,
+    adapters=rules,
   )
 
 

@@ -47,10 +47,12 @@ def state_plan(
   mesh: Mesh,
   rules: Any,
   table: score_table.ScoreTable | None = None,
+  trained: Callable[[Params], Params] = lambda params: params,
 ) -> StatePlan:
   """The state of parameters and optimizer, each leaf where the rules put it.
 
   Args:
+    trained: parameters -> those that train: the optimizer has a state of these alone.
     table: of scores, where the objective reads those of a caption's last visit.
   """
 
@@ -59,7 +61,7 @@ def state_plan(
     return TrainState(
       step=jnp.zeros((), jnp.int32),
       params=params,
-      opt_state=tx.init(params),
+      opt_state=tx.init(trained(params)),
       scores=None if table is None else table.create(),
     )
 
@@ -79,6 +81,8 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
   """step(state, batch, key) -> (state, metrics); the state given is donated.
 
+  `grad_fn` may give the gradients of some parameters alone; the others stay.
+
   The key of step s is `fold_in(key, s)`: randomness is a function of seed and step.
   """
 
@@ -94,8 +98,9 @@ def make_train_step(
     if fresh is not None:
       scores = score_table.write(scores, captions, fresh)
     running = metrics.pop(cross_objective.RUNNING, {})
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    trained = tree.like(state.params, grads)
+    updates, opt_state = tx.update(grads, state.opt_state, trained)
+    moved = tree.flat(optax.apply_updates(trained, updates))
     metrics = {
       **metrics,
       "loss": loss,
@@ -105,7 +110,7 @@ def make_train_step(
     }
     return state.replace(
       step=state.step + 1,
-      params=tree.replace(params, running),
+      params=tree.replace(state.params, moved | running),
       opt_state=opt_state,
       scores=scores,
     ), metrics

@@ -8,8 +8,10 @@ from typing import Any
 import jax
 
 from tpr_jax import (
+  adapter_files,
   bad_data,
   evaluate,
+  freezing,
   localise,
   program,
   run_folder,
@@ -28,6 +30,7 @@ from tpr_jax.data.damage import MAX_BROKEN, check_limit
 from tpr_jax.data.record import Dataset
 from tpr_jax.experiment import Experiment
 from tpr_jax.metrics import msd
+from tpr_jax.models import adapters
 from tpr_jax.run_log import RunLog
 
 
@@ -71,11 +74,14 @@ class Training:
     built = self._program()
     localise.settings(self.config.eval, built.model)
     self.model, self.plan, self.train_step = built.model, built.plan, built.step
+    self.frozen = built.frozen
     experiment.say(
       f"  {self.batches.captions}\n{tree.count(self.plan.shapes.params):,} parameters,"
       f" {self.steps:,} steps of {self.config.data.batch} ({self.per_epoch:,} steps an"
       f" epoch) on {jax.device_count()} {jax.devices()[0].platform} device(s)."
     )
+    if self.frozen:
+      experiment.say(freezing.describe(self.frozen, self.plan.shapes))
     experiment.say(sharding.describe(self.plan.shapes, self.plan.shardings))
     self.word_scorer = self._scorer(train_set)
 
@@ -172,18 +178,29 @@ class Training:
     return saved.restore(saved.latest(), wanted)[0]
 
   def _first_state(self) -> TrainState:
-    """Random parameters, or the towers of `init_from` with random heads."""
+    """Random parameters, or those of `init_from` with random heads; adapters start
+    on what was loaded."""
     experiment, plan = self.experiment, self.plan
     state = plan.create(jax.random.key(self.config.seed))
-    if not experiment.initial.place:
-      return state
-    params = experiment.initial.apply(
-      state.params,
-      plan.shardings.params,
-      experiment.fields,
-      experiment.tokenizer.vocab_size,
-    )
-    experiment.say("\n".join(experiment.initial.lines()))
+    initial, params = experiment.initial, state.params
+    if initial.place:
+      params = initial.apply(
+        params,
+        plan.shardings.params,
+        experiment.fields,
+        experiment.tokenizer.vocab_size,
+      )
+      experiment.say("\n".join(initial.lines()))
+    if not self.config.model.get("init_random", False):
+      with configs.errors():
+        freezing.check_loaded(self.frozen, initial.loaded, initial.place)
+    rules, loaded = self.model.adapters, initial.loaded
+    params = adapters.restarted(rules, params, loaded)
+    if place := self.config.model.get("init_adapters", ""):
+      params, found = adapter_files.apply(
+        place, params, plan.shardings.params, rules, self.frozen
+      )
+      experiment.say(f"Adapters from {place}: {len(found)} leaves")
     return state.replace(params=params)
 
   def _fit(
@@ -207,6 +224,7 @@ class Training:
     here = run_folder.surroundings(experiment.mesh)
     doubts = self._doubts(meta, here)
     run |= dict(surroundings=here, repeatable=not doubts, unrepeatable=doubts)
+    run["trained"] = freezing.count(self.frozen, self.plan.shapes.params)
     files.write(run)
     damage = None
     try:

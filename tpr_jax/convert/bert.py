@@ -218,7 +218,7 @@ def to_huggingface(
   leaves = {k: v for k, v in tree.flat(params).items() if _part(k) in ("text", "words")}
   for ours, value in leaves.items():
     if cross or not _CROSS.search(ours):
-      names = _file_names(ours)
+      names = file_names(ours)
       pieces = np.split(np.asarray(value, np.float32), len(names), axis=-1)
       turned = [np.array(x.T if _is_kernel(ours) else x, order="C") for x in pieces]
       made.update(zip(names, turned, strict=True))
@@ -253,7 +253,7 @@ def _is_kernel(ours: str) -> bool:
   return ours.endswith("/kernel")
 
 
-def _file_names(ours: str) -> tuple[str, ...]:
+def file_names(ours: str) -> tuple[str, ...]:
   """The leaves of the file, side by side on our last axis, without "text_encoder."."""
   if ours in _LEAVES:
     return (_LEAVES[ours],)
@@ -281,14 +281,14 @@ def _renamed(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _present(state: Mapping[str, np.ndarray], ours: str) -> bool:
-  return any(name in state for name in _file_names(ours))
+  return any(name in state for name in file_names(ours))
 
 
 def _leaf(
   state: Mapping[str, np.ndarray], ours: str, shape: tuple[int, ...], report: Report
 ) -> tuple[np.ndarray | None, list[str]]:
   """(our array, or None; what is wrong with the file's)."""
-  names = _file_names(ours)
+  names = file_names(ours)
   problems = [f"{name} is missing" for name in names if name not in state]
   if problems:
     return None, problems
@@ -329,7 +329,7 @@ def _convert(
   for ours, shape in taken.items():
     leaves[ours], wrong = _leaf(state, ours, shape, report)
     problems += wrong
-  used = {name for ours in taken for name in _file_names(ours)}
+  used = {name for ours in taken for name in file_names(ours)}
   parts = {_part(name) for name in taken}
   unwanted = tuple(start for part, start in _STARTS.items() if part not in parts)
   for name in sorted(set(state) - used):

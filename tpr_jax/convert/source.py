@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from tpr_jax.models.layers.adapter import Rules
+
 
 class ConvertError(ValueError):
   """A checkpoint cannot be read, or does not fit: one paragraph for a person."""
@@ -28,6 +30,7 @@ class Source:
     tokenizer_place: folder of vocab.json and merges.txt, or of tokenizer.json.
     tokenizer: the spec of the tokenizer (data/tokenizer.py), "" where unknown.
     detail: what a person wants to know beside the place: "step 375: ...".
+    adapters: rules of those among the weights (models/adapters.py); () without any.
   """
 
   place: str
@@ -37,3 +40,4 @@ class Source:
   tokenizer_place: str | None
   tokenizer: str = ""
   detail: str = ""
+  adapters: Rules = ()

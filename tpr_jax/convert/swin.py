@@ -130,6 +130,11 @@ def from_huggingface(
   return _params(renamed, fields, 1, interpolate)
 
 
+def huggingface_names(ours: str) -> tuple[str, ...]:
+  """Leaves of transformers' SwinModel that make one of ours: one, or q, k and v."""
+  return _file_names(ours, 1)
+
+
 def tower_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
   """Fields of a whole model (models/build_cross.py) -> those of its `SwinTower`."""
   names = ("image_size", "patch", "windows", "epsilon")

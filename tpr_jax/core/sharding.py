@@ -333,7 +333,9 @@ def describe(state: Any, shardings: Any) -> str:
 # ---- inside of a step: where parameters are used and activations live
 
 
-def on_mesh(grad_fn: GradFn, mesh: Mesh, params_sh: Any) -> GradFn:
+def on_mesh(
+  grad_fn: GradFn, mesh: Mesh, params_sh: Any, grads_sh: Any = None
+) -> GradFn:
   """`grad_fn` whose work is divided over the mesh; the same values.
 
   Parameters are gathered over fsdp before they are used, so that activations never
@@ -341,20 +343,24 @@ def on_mesh(grad_fn: GradFn, mesh: Mesh, params_sh: Any) -> GradFn:
 
   Args:
     params_sh: `NamedSharding` of every parameter.
+    grads_sh: of every gradient, where there are not as many: of those that train.
   """
   if mesh.size == 1:
     return grad_fn
-  use_sh = jax.tree.map(
-    lambda s: NamedSharding(mesh, PartitionSpec(*map(_gathered, s.spec))), params_sh
-  )
+  grads_sh = params_sh if grads_sh is None else grads_sh
+
+  def gathered(shardings):
+    return jax.tree.map(
+      lambda s: NamedSharding(mesh, PartitionSpec(*map(_gathered, s.spec))), shardings
+    )
 
   def placed(params, batch, key):
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-      params = jax.lax.with_sharding_constraint(params, use_sh)
+      params = jax.lax.with_sharding_constraint(params, gathered(params_sh))
       out, grads = grad_fn(params, batch, key)
       # In two steps: XLA cannot exchange two axes for one at once.
-      grads = jax.lax.with_sharding_constraint(grads, use_sh)
-      return out, jax.lax.with_sharding_constraint(grads, params_sh)
+      grads = jax.lax.with_sharding_constraint(grads, gathered(grads_sh))
+      return out, jax.lax.with_sharding_constraint(grads, grads_sh)
 
   return placed
 

@@ -1,7 +1,7 @@
 """Names of leaves, and rules that pick leaves by a regular expression on the name."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -64,6 +64,26 @@ def replace(tree: Any, leaves: Mapping[str, Any]) -> Any:
   if unknown := sorted(set(leaves) - set(names(tree))):
     raise KeyError(f"{unknown[0]!r} is no leaf of the tree")
   return map_named(lambda name, leaf: leaves.get(name, leaf), tree)
+
+
+def without(tree: Any, names: Collection[str]) -> Any:
+  """Nested dicts without the leaves of these names; `tree` itself where there are none.
+
+  Raises:
+    KeyError: a name that is no leaf's.
+  """
+  if not names:
+    return tree
+  leaves = flat(tree)
+  if unknown := sorted(set(names) - set(leaves)):
+    raise KeyError(f"{unknown[0]!r} is no leaf of the tree")
+  return nested({name: leaf for name, leaf in leaves.items() if name not in names})
+
+
+def like(tree: Any, part: Any) -> Any:
+  """The leaves of `tree` that `part` has too, as a tree like `part`."""
+  leaves = flat(tree)
+  return map_named(lambda name, _: leaves[name], part)
 
 
 def first_match(rules: Sequence[tuple[str, Any]], name: str) -> Any:

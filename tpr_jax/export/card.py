@@ -65,12 +65,14 @@ def render(
 
 def render_cross(source: Source, run: pathlib.Path, text: str, **more: Any) -> str:
   """The card of a Swin + BERT run: `text` with its name, licence and `more`."""
+  name = configs.read_json(run / "config.json")["name"]
+  return text.format(name=name, detail=source.detail, **terms(run), **more)
+
+
+def terms(run: pathlib.Path) -> dict[str, str]:
+  """{"use", "licence"} of any card of a run."""
   config = configs.read_json(run / "config.json")
-  record = configs.read_json(run / "run.json")
-  licence = _licence(config, record)
-  return text.format(
-    name=config["name"], detail=source.detail, use=_USE, licence=licence, **more
-  )
+  return dict(use=_USE, licence=_licence(config, configs.read_json(run / "run.json")))
 
 
 def public(place: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from tpr_jax.convert import files, towers
 from tpr_jax.convert.source import Source
 from tpr_jax.core import tree
-from tpr_jax.export import card, cross, huggingface, openclip, stablehlo
+from tpr_jax.export import adapters, card, cross, huggingface, openclip, stablehlo
 from tpr_jax.export.problems import ExportError
 from tpr_jax.loading import load
 from tpr_jax.pretrained import Pretrained
@@ -39,21 +39,24 @@ def export(
   Args:
     run: the run's folder.
     out: a folder that is absent or empty.
-    format: one of `FORMATS`.
+    format: one of `FORMATS`, into which adapters are merged, or of
+      `adapters.FORMATS`: they alone.
     say: takes each line for the terminal.
 
   Raises:
     ExportError: `out` holds something, or the format cannot express the model.
     RunError, CheckpointError, ConfigError, TokenizerError: the run lacks something.
   """
-  if format not in FORMATS:
-    raise ExportError(f"format {format!r}: expected one of {', '.join(FORMATS)}")
+  if format not in (*FORMATS, *adapters.FORMATS):
+    known = ", ".join((*FORMATS, *adapters.FORMATS))
+    raise ExportError(f"format {format!r}: expected one of {known}")
   if out.exists() and (not out.is_dir() or any(out.iterdir())):
     raise ExportError(f"{out} is not an empty folder: name another one with --out=DIR")
   if not is_run(run):
     raise RunError(f"{run} is not a run's folder: it has no config.json and run.json")
   source = read(run)
   write = _cross if "model" in source.settings else _clip
+  write = _adapters if format in adapters.FORMATS else write
   say(f"{run}, {source.detail}")
   out.parent.mkdir(parents=True, exist_ok=True)
   made = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
@@ -96,6 +99,15 @@ def _cross(
   fusion = source.settings["model"]["fusion_layer"]
   text = card.render_cross(source, run, cross.CARD, fusion=fusion, ours=cross.OURS)
   return lines, text
+
+
+def _adapters(
+  source: Source, run: pathlib.Path, folder: pathlib.Path, format: str
+) -> tuple[list[str], str]:
+  """The same of the adapters alone."""
+  del source  # of which they are a part no longer
+  lines = adapters.write(run, folder, format)
+  return lines, adapters.card(run, format, **card.terms(run))
 
 
 def _check(model: Pretrained, folder: pathlib.Path) -> None:

@@ -79,10 +79,15 @@ def sample_negatives(
 
 
 def cross_entropy(
-  logits: jax.Array, labels: jax.Array, valid: jax.Array | None = None
+  logits: jax.Array,
+  labels: jax.Array,
+  valid: jax.Array | None = None,
+  *,
+  smoothing: float = 0.0,
 ) -> jax.Array:
   """[P, 2] logits, [P] labels (1: a pair, 0: not) -> [P] float32, 0 where not valid.
 
+  With smoothing s the target is 1 - s / 2 for the label and s / 2 for the other class.
   Reduce with `numerics.masked_mean(loss, valid)`: the mean over the valid pairs.
 
   Raises:
@@ -90,4 +95,9 @@ def cross_entropy(
   """
   if logits.shape[1:] != (2,):
     raise ValueError(f"itm: logits of shape {logits.shape}; expected [P, 2]")
-  return identity.cross_entropy(logits, labels.astype(jnp.int32), valid)
+  labels = labels.astype(jnp.int32)
+  loss = identity.cross_entropy(logits, labels, valid)
+  if not smoothing:
+    return loss
+  other = identity.cross_entropy(logits, 1 - labels, valid)
+  return (1 - smoothing / 2) * loss + smoothing / 2 * other

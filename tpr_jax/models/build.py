@@ -7,7 +7,7 @@ build_cross.py.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tpr_jax.models import build_cross, cross_variants
+from tpr_jax.models import adapters, build_cross, cross_variants
 from tpr_jax.models.clip_text import TextTower
 from tpr_jax.models.clip_vision import VisionTower
 from tpr_jax.models.cross_encoder import CrossEncoder
@@ -68,6 +68,7 @@ def settings(model_config: Mapping[str, Any]) -> dict[str, Any]:
   if fields["activation"] not in ACTIVATIONS:
     raise ValueError(nearest("activation", fields["activation"], ACTIVATIONS))
   check_dtype(fields["dtype"])
+  fields["adapters"] = adapters.rules(fields["adapters"])
   return fields
 
 
@@ -132,4 +133,5 @@ def build(
     if "mlm" in heads
     else None,
     initial_scale=float(f["initial_scale"]) if f["learn_scale"] else None,
+    adapters=f["adapters"],
   )

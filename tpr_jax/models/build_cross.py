@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tpr_jax.models import adapters, swin
 from tpr_jax.models import fields as field_checks
-from tpr_jax.models import swin
 from tpr_jax.models.bert import BertTower
 from tpr_jax.models.cross_encoder import CrossEncoder
 from tpr_jax.models.cross_variants import VARIANTS
@@ -42,6 +42,7 @@ def settings(model_config: Mapping[str, Any]) -> dict[str, Any]:
     if fields[name] not in known:
       raise ValueError(field_checks.nearest(name, fields[name], known))
   field_checks.check_dtype(fields["dtype"])
+  fields["adapters"] = adapters.rules(fields["adapters"])
   fields["image_size"] = field_checks.pair("image_size", fields["image_size"])
   for name in ("pixel_mean", "pixel_std"):
     fields[name] = field_checks.pixels(name, fields[name])
@@ -104,6 +105,7 @@ def build(
     words=TiedWords(f["text_epsilon"], f["dtype"]) if "mlm" in heads else None,
     initial_temperature=float(f["initial_temperature"]),
     text_bins=f["text_bins"],
+    adapters=f["adapters"],
   )
 
 

@@ -20,6 +20,7 @@ from tpr_jax.core.types import Outputs
 from tpr_jax.models import bert
 from tpr_jax.models.bert import BertTower
 from tpr_jax.models.itm import Itm
+from tpr_jax.models.layers.adapter import Adaptable, Rules
 from tpr_jax.models.swin import SwinTower
 from tpr_jax.models.tied_words import TiedWords
 
@@ -38,7 +39,7 @@ class View(NamedTuple):
   mask: jax.Array | None = None
 
 
-class CrossEncoder(nn.Module):
+class CrossEncoder(Adaptable, nn.Module):
   """Two towers, their projections, and heads (collections carry the field names).
 
   text_bins: "text": padding is in no bin of a text's feature; "all": as released.
@@ -52,6 +53,7 @@ class CrossEncoder(nn.Module):
   words: TiedWords | None = None
   initial_temperature: float = 0.07
   text_bins: str = "all"
+  adapters: Rules = ()  # of any dense layer, by its name
 
   def setup(self):
     start = nn.initializers.constant(self.initial_temperature)

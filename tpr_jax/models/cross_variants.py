@@ -22,6 +22,7 @@ _COMMON = dict(
   text_bins="all",  # positions that a text's bins average: "all", or "text" alone
   initial_temperature=0.07,
   remat=False,
+  adapters=(),  # rules of models/adapters.py
   dtype="float32",
 )
 

@@ -17,6 +17,7 @@ from tpr_jax.models.clip_text import TextTower
 from tpr_jax.models.clip_vision import VisionTower
 from tpr_jax.models.granularity import GranularityDecoder
 from tpr_jax.models.identity import FusedIdentity, SharedIdentity
+from tpr_jax.models.layers.adapter import Adaptable, Rules
 from tpr_jax.models.matcher import Matcher
 from tpr_jax.models.mlm import MaskedLanguage
 from tpr_jax.models.watch import Watch
@@ -24,7 +25,7 @@ from tpr_jax.models.watch import Watch
 MAX_SCALE = 100.0  # CLIP's limit of a learnt logit scale
 
 
-class DualEncoder(nn.Module):
+class DualEncoder(Adaptable, nn.Module):
   """Two towers, and any of the heads (parameter collections carry the field names)."""
 
   visual: VisionTower
@@ -35,6 +36,7 @@ class DualEncoder(nn.Module):
   identity_shared: SharedIdentity | None = None
   mlm: MaskedLanguage | None = None
   initial_scale: float | None = None  # a learnt temperature that starts here
+  adapters: Rules = ()  # of any dense layer, by its name
 
   def setup(self):
     if self.initial_scale is not None:

@@ -27,6 +27,7 @@ _COMMON = dict(
   initial_scale=50.0,
   drop_path=0.0,
   remat=False,
+  adapters=(),  # rules of models/adapters.py
   dtype="float32",
 )
 _BASE_TEXT = dict(text_width=512, text_layers=12, text_heads=8, joint_dim=512)

@@ -4,7 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tpr_jax.core import numerics, sharding
+from tpr_jax.core import sharding
+from tpr_jax.models.layers import adapter
 from tpr_jax.models.layers.dense import Dense
 from tpr_jax.models.watch import Watch
 from tpr_jax.ops import attention as attention_ops
@@ -38,15 +39,21 @@ class Heads(nn.Module):
     normal = nn.initializers.normal(size**-0.5 if self.std is None else self.std)
     kernel = self.param("kernel", normal, (size, features), jnp.float32)
     bias = self.param("bias", nn.initializers.zeros, (features,), jnp.float32)
-    shape = (self.count, self.heads, self.width // self.heads)
+    by_part = (self.count, self.heads, self.width // self.heads)
     by_head = sharding.divides("tensor", self.heads)
-    if by_head:  # columns [count, H, D / H] -> [H, count, D / H]
-      kernel = kernel.reshape(size, *shape).swapaxes(1, 2)
-      kernel = sharding.split(kernel, None, "tensor").reshape(size, features)
-      bias = bias.reshape(shape).swapaxes(0, 1).reshape(features)
+
+    def arrange(columns):  # [count, H, D / H] -> [H, count, D / H]
+      if not by_head:
+        return columns
+      columns = columns.reshape(-1, *by_part).swapaxes(1, 2)
+      return sharding.split(columns, None, "tensor").reshape(-1, features)
+
+    shape = by_part
+    if by_head:
+      bias = bias.reshape(by_part).swapaxes(0, 1).reshape(features)
       shape = (self.heads, self.count, self.width // self.heads)
     # One matrix of all rows, as in `Dense`.
-    y = numerics.contract("ny,yz->nz", x.reshape(-1, size), kernel, self.dtype) + bias
+    y = adapter.product(self, x.reshape(-1, size), kernel, self.dtype, arrange) + bias
     y = y.astype(self.dtype).reshape(*x.shape[:-1], features)
     y = y.reshape(*x.shape[:-1], *shape)
     if not by_head:

@@ -4,11 +4,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tpr_jax.core import numerics
+from tpr_jax.models.layers import adapter
 
 
 class Dense(nn.Module):
-  """y = x W + b on the last axis; W [in, out] and b [out] are float32 parameters."""
+  """y = x W + b on the last axis; W [in, out] and b [out] are float32 parameters.
+
+  W may have an adapter (layers/adapter.py)."""
 
   features: int
   use_bias: bool = True
@@ -24,7 +26,7 @@ class Dense(nn.Module):
       "kernel", nn.initializers.normal(std), (width, self.features), jnp.float32
     )
     # One matrix of all rows: XLA's CPU products over two batch axes are far slower.
-    y = numerics.contract("ny,yz->nz", x.reshape(-1, width), kernel, self.dtype)
+    y = adapter.product(self, x.reshape(-1, width), kernel, self.dtype)
     if self.use_bias:
       y = y + self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
     return y.astype(self.dtype).reshape(*x.shape[:-1], self.features)

@@ -8,8 +8,8 @@ r"""CFAM (UFineBench, CVPR 2024): global and part-wise SDM, matching, identity.
   options after the name: variant=L/14 | B/16 | B/32 | tiny, overfit=True,
     ablation=0 .. 4, texts=fine | medium | coarse (rendered: trained on these alone),
     cross=DIR (also tested on what --mode=build_cross wrote),
-    adapters=wora | dora | lora (the four maps of each block are frozen and have adapters
-    of rank 8; needs --config.model.init_from)
+    adapters=wora | dora | lora (the four maps of each block are frozen and have
+    adapters of rank 8; needs --config.model.init_from)
 
 Small towers start from random weights and keep InfoNCE beside every row below;
 losses.infonce=0 leaves it out there too.

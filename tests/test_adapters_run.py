@@ -146,6 +146,8 @@ def test_adapters_alone_are_loaded_onto_their_base(base, run, loaded, small, tmp
     tpr_jax.load(small, base=other)
   with pytest.raises(ConvertError, match="is no folder of adapters"):
     tpr_jax.load(run, base=base)
+  with pytest.raises(ConvertError, match=r"name it in model\.init_adapters"):
+    run_weights.read(small)
 
 
 def test_a_run_goes_on_from_adapters_alone(base, run, small, tmp_path):

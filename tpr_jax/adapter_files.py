@@ -4,8 +4,8 @@ A folder of `--mode=export --format=adapters`:
 
   trained.safetensors   every leaf that trained, under our names: adapters, and what
                         else was not frozen
-  adapters.json         rules of the adapters, where the base came from, its digest
-  config.json, run.json the run's own
+  adapters.json         rules of the adapters, where the base came from, its digest; the
+                        config of the run, and what it was with
 
 It is loaded onto the base again by `tpr_jax.load(FOLDER)`, or in a new run by
 `config.model.init_adapters`, which takes PEFT's folders too (convert/peft.py).
@@ -21,6 +21,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 from safetensors.numpy import load_file, save_file
 
 from tpr_jax import config as configs
@@ -34,7 +35,7 @@ from tpr_jax.initial import Initial
 from tpr_jax.models import adapters, build
 from tpr_jax.models.layers.adapter import Rules
 
-TRAINED, ABOUT = "trained.safetensors", "adapters.json"
+TRAINED, ABOUT = "trained.safetensors", run_weights.ADAPTERS
 _FORMAT = 1
 _PARTS = ("image", "text")  # folders of PEFT's files of a Swin + BERT
 
@@ -70,23 +71,23 @@ def write(source: Source, run: pathlib.Path, folder: pathlib.Path) -> list[str]:
     source: the run with its adapters (run_weights.read, merge=False).
     run: its folder.
   """
-  config = configs.load(run / "config.json")
-  fixed = frozen(config, source.adapters, source.weights)
+  config, record = (configs.read_json(run / f"{n}.json") for n in ("config", "run"))
+  fixed = frozen(ConfigDict(config), source.adapters, source.weights)
   trained = {n: np.asarray(x) for n, x in source.weights.items() if n not in fixed}
   save_file(
     {n: np.array(x, np.float32, order="C") for n, x in trained.items()},
     folder / TRAINED,
   )
-  place = configs.read_json(run / "run.json").get("weights", {}).get("place", "")
+  place = record["weights"].get("place", "")
   about = dict(
     format=_FORMAT,
     adapters=[[p, dataclasses.asdict(spec)] for p, spec in source.adapters],
     base=dict(place=place, digest=digest(source.weights, fixed), leaves=len(fixed)),
     step=source.detail,
+    config=config,
+    run={name: record[name] for name in ("weights", "num_classes")},
   )
   configs.write_json(folder / ABOUT, about)
-  for name in ("config.json", "run.json"):
-    configs.write_json(folder / name, configs.read_json(run / name))
   size = (folder / TRAINED).stat().st_size
   return [
     f"{TRAINED}: {tree.count(trained):,} parameters, {size / 2**20:,.1f} MiB",
@@ -105,8 +106,8 @@ def source(place: str | os.PathLike, base: str | None = None) -> Source:
     ConvertError: the base lacks leaves, or is another one.
   """
   folder = pathlib.Path(place).expanduser()
-  config = configs.load(folder / "config.json").unlock()
-  of_weights = configs.read_json(folder / "run.json").get("weights", {})
+  about = _about(folder)
+  config, of_weights = ConfigDict(about["config"]), about["run"]["weights"]
   if base is not None:
     names = ("init_from", "init_image", "init_text")
     config.model.update({n: "" for n in names if n in config.model}, init_from=base)
@@ -120,27 +121,25 @@ def source(place: str | os.PathLike, base: str | None = None) -> Source:
     fields = run_weights.model_fields(config, run_weights.decided(of_weights))
     spec = run_weights.tokenizer_spec(config, of_weights.get("tokenizer", ""))
     words = tokenizers.build(spec)
-    classes = configs.read_json(folder / "run.json")["num_classes"]
-    module = program.model(
-      config, fields, vocab_size=words.vocab_size, num_classes=classes
-    )
+    sizes = dict(vocab_size=words.vocab_size, num_classes=about["run"]["num_classes"])
+    module = program.model(config, fields, **sizes)
     shapes = jax.eval_shape(
       program.init_fn(config, module, words.end_id), jax.random.key(0)
     )
-  zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
+  params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
   whole = sharding.replicated(sharding.make_mesh({}, jax.devices()[:1]))
   where = jax.tree.map(lambda _: whole, shapes)
-  params = zeros
   if initial.place:
-    params = initial.apply(zeros, where, fields, words.vocab_size)
+    params = initial.apply(params, where, fields, words.vocab_size)
   rules = module.adapters
   fixed = frozen(config, rules, tree.flat(shapes))
   with configs.errors():
     freezing.check_loaded(fixed, initial.loaded, initial.place)
   found = _own(folder, tree.flat(params), fixed, rules)
   weights = {n: np.asarray(x) for n, x in (tree.flat(params) | found).items()}
-  detail = json.loads((folder / ABOUT).read_text())["step"]
-  return run_weights.source(folder, config, of_weights, weights, detail, merge=True)
+  return run_weights.source(
+    folder, config, of_weights, weights, about["step"], merge=True
+  )
 
 
 def apply(
@@ -168,15 +167,20 @@ def apply(
   return tree.replace(params, placed), frozenset(found)
 
 
+def _about(folder: pathlib.Path) -> dict[str, Any]:
+  found = configs.read_json(folder / ABOUT)
+  if found["format"] != _FORMAT:
+    raise ConvertError(
+      f"{folder / ABOUT} has format {found['format']}, expected {_FORMAT}: written by"
+      " another version"
+    )
+  return found
+
+
 def _own(
   folder: pathlib.Path, flat: Mapping[str, Any], fixed: Collection[str], rules: Rules
 ) -> dict[str, np.ndarray]:
-  about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-  if about["format"] != _FORMAT:
-    raise ConvertError(
-      f"{folder / ABOUT} has format {about['format']}, expected {_FORMAT}: written by"
-      " another version"
-    )
+  about = _about(folder)
   weights = load_file(folder / TRAINED)
   theirs = adapters.rules(about["adapters"])
   adapters.check_same(theirs, weights, rules, flat)

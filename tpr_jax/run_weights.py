@@ -18,13 +18,15 @@ from ml_collections import ConfigDict
 from tpr_jax import checkpoints as ckpt
 from tpr_jax import config as configs
 from tpr_jax.convert import files
-from tpr_jax.convert.source import Source
+from tpr_jax.convert.source import ConvertError, Source
 from tpr_jax.core import storage, tree
 from tpr_jax.data import transforms
 from tpr_jax.models import adapters, build
 from tpr_jax.models.layers import patches
 from tpr_jax.models.variants import OF_WEIGHTS
 from tpr_jax.run_folder import RunError, RunFolder
+
+ADAPTERS = "adapters.json"  # of a folder of adapters alone (adapter_files.py)
 
 
 def is_run(place: str | os.PathLike) -> bool:
@@ -51,6 +53,12 @@ def read(place: str | os.PathLike, *, merge: bool = True) -> Source:
     RunError, CheckpointError, ConfigError: a run without what it needs.
     ConvertError: no run, and no published checkpoint either.
   """
+  if (local(place) / ADAPTERS).is_file():
+    raise ConvertError(
+      f"{place} holds what was trained, without the weights that it was trained on:"
+      " name it in model.init_adapters, and in model.init_from what it is for;"
+      " tpr_jax.load takes it as it is"
+    )
   return read_run(place, merge=merge) if is_run(place) else files.read(place)
 
 

@@ -67,6 +67,16 @@ def start(config, folder):
   return tree.flat(jax.device_get(made._first_state().params))
 
 
+def taken(config, folder):
+  """(Initial, {name: leaf}): what a new run of this config takes from its weights."""
+  made = Experiment(config, folder)
+  shapes = jax.eval_shape(made.init_fn(made.model(12)), jax.random.key(0))
+  zeros = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), shapes)
+  where = jax.tree.map(lambda _: sharding.replicated(made.mesh), shapes)
+  found = made.initial.apply(zeros, where, made.fields, made.tokenizer.vocab_size)
+  return made.initial, tree.flat(jax.device_get(found))
+
+
 def test_the_base_stays_and_only_adapters_and_the_temperature_train(base, run):
   before, after = run_weights.read(base).weights, tree.flat(state(run))
   params = {k.removeprefix("params/"): x for k, x in after.items() if "params/" in k}
@@ -165,18 +175,18 @@ def test_a_run_goes_on_from_adapters_alone(base, run, small, tmp_path):
 
 def test_a_run_goes_on_from_a_run_with_its_adapters_or_without(base, run, tmp_path):
   whole = run_weights.read(run, merge=False).weights
-  found = start(config(run, DORA, TOWERS), tmp_path / "a")
+  _, found = taken(config(run, DORA, TOWERS), tmp_path / "a")
   for name, value in whole.items():
     if name != "logit_scale":  # no part of the towers
       np.testing.assert_array_equal(found[name], value, err_msg=name)
   merged = run_weights.read(run).weights
-  found = start(config(run), tmp_path / "b")
+  _, found = taken(config(run), tmp_path / "b")
   assert set(found) == set(merged)
   for name, value in merged.items():
     if name != "logit_scale":
       np.testing.assert_array_equal(found[name], value, err_msg=name)
   with pytest.raises(AdapterError, match=r"another kind of adapter.*norm_per 'output'"):
-    start(config(run, WORA), tmp_path / "c")
+    taken(config(run, WORA), tmp_path / "c")
 
 
 def test_new_adapters_start_on_what_was_loaded(base, tmp_path):
@@ -246,31 +256,22 @@ def cross(tmp_path_factory):
   return folder, rules
 
 
-def cross_start(place, given, folder):
-  """What a new run of these adapters takes from the run at `place`."""
-  made = Experiment(cross_config(place, given), folder)
-  shapes = jax.eval_shape(made.init_fn(made.model(12)), jax.random.key(0))
-  zeros = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), shapes)
-  where = jax.tree.map(lambda _: sharding.replicated(made.mesh), shapes)
-  found = made.initial.apply(zeros, where, made.fields, made.tokenizer.vocab_size)
-  return made.initial, tree.flat(jax.device_get(found))
-
-
 def test_swin_and_bert_go_on_with_their_adapters_or_without(cross, tmp_path):
   folder, rules = cross
   whole = run_weights.read(folder, merge=False).weights
-  initial, found = cross_start(folder, rules, tmp_path / "a")
+  initial, found = taken(cross_config(folder, rules), tmp_path / "a")
   assert initial.loaded == set(whole) == set(found)
   jax.tree.map(np.testing.assert_array_equal, found, whole)
-  initial, found = cross_start(folder, (), tmp_path / "b")
+  initial, found = taken(cross_config(folder, ()), tmp_path / "b")
   merged = run_weights.read(folder).weights
   assert set(found) == set(merged) and not any(map(adapters.of_leaf, merged))
   jax.tree.map(np.testing.assert_array_equal, found, merged)
   more = (*rules, ("^text/.*/proj$", dict(method="lora", rank=1)))
-  initial, found = cross_start(folder, more, tmp_path / "c")
+  initial, found = taken(cross_config(folder, more), tmp_path / "c")
   assert {n.rpartition("/")[2] for n in set(found) - initial.loaded} == {"a", "b"}
   with pytest.raises(AdapterError, match="rank 2 there and 1 here"):
-    cross_start(folder, ((rules[0][0], dict(method="wora", rank=1)),), tmp_path / "d")
+    other = ((rules[0][0], dict(method="wora", rank=1)),)
+    taken(cross_config(folder, other), tmp_path / "d")
 
 
 def test_swin_and_bert_are_loaded_merged(cross):

@@ -64,6 +64,14 @@ def digest(weights: Mapping[str, np.ndarray], names: Collection[str]) -> str:
   return found.hexdigest()
 
 
+def _on_host(x: Any) -> np.ndarray:
+  """An array of any mesh, whole; several processes call it together."""
+  if isinstance(x, jax.Array) and not x.is_fully_addressable:
+    whole = sharding.replicated(x.sharding.mesh)
+    x = jax.jit(lambda value: value, out_shardings=whole)(x)
+  return np.asarray(x)
+
+
 def write(source: Source, run: pathlib.Path, folder: pathlib.Path) -> list[str]:
   """Writes the folder's files; what to say of it, as lines.
 
@@ -95,7 +103,7 @@ def write(source: Source, run: pathlib.Path, folder: pathlib.Path) -> list[str]:
   ]
 
 
-def source(place: str | os.PathLike, base: str | None = None) -> Source:
+def source(place: str | os.PathLike, base: str | os.PathLike | None = None) -> Source:
   """The plain model that a folder of ours and its base make; adapters are merged.
 
   Args:
@@ -110,7 +118,9 @@ def source(place: str | os.PathLike, base: str | None = None) -> Source:
   config, of_weights = ConfigDict(about["config"]), about["run"]["weights"]
   if base is not None:
     names = ("init_from", "init_image", "init_text")
-    config.model.update({n: "" for n in names if n in config.model}, init_from=base)
+    config.model.update(
+      {n: "" for n in names if n in config.model}, init_from=str(base)
+    )
   cross = build.is_cross(config.model)
   initial = (
     CrossInitial(config.model, {})
@@ -191,7 +201,7 @@ def _own(
   ]
   if wrong:
     raise ConvertError(f"{folder} does not fit the model: {'; '.join(wrong[:4])}")
-  values = {name: flat[name] for name in fixed}
+  values = {name: _on_host(flat[name]) for name in fixed}
   if digest(values, fixed) != about["base"]["digest"]:
     raise ConvertError(
       f"{folder} is for {about['base']['leaves']} frozen leaves of"
@@ -205,7 +215,7 @@ def _peft(folder: pathlib.Path, params: Any, rules: Rules) -> dict[str, np.ndarr
   """The folder itself of a CLIP; image/ and text/, or one of them, of Swin + BERT."""
   shapes, chosen = tree.shapes(params), adapters.adapted(rules, params)
   if (folder / peft.CONFIG).is_file():
-    parts = [(folder, "", peft.clip_names)]
+    parts = [(folder, ("visual/", "text/"), peft.clip_names)]
   else:
     names = dict(image=("visual/", peft.swin_names), text=("text/", peft.bert_names))
     parts = [(folder / part, *names[part]) for part in _PARTS]

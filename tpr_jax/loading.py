@@ -43,7 +43,7 @@ def load(
   activation: str | None = None,
   filter: str | None = None,
   threads: int = 4,
-  base: str | None = None,
+  base: str | os.PathLike | None = None,
 ) -> Pretrained:
   """Towers with everything that belongs to them: see `Pretrained`.
 

@@ -14,7 +14,12 @@ from tpr_jax.models import adapters
 
 EVERY = "/(qkv|out|fc|proj|reduction)$"
 CASES = {
-  "clip": (tiny, "", peft.clip_names, "vision_model.encoder.layers.0.self_attn.q_proj"),
+  "clip": (
+    tiny,
+    "(visual|text)/",
+    peft.clip_names,
+    "vision_model.encoder.layers.0.self_attn.q_proj",
+  ),
   "swin": (
     tiny_cross,
     "visual/",

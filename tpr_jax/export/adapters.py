@@ -93,7 +93,7 @@ def _peft(source: Source, run: pathlib.Path, folder: pathlib.Path) -> list[str]:
     )
   chosen = adapters.adapted(source.adapters, tree.nested(source.weights))
   base = configs.read_json(run / "run.json").get("weights", {}).get("place", "")
-  parts = [("", "", peft.clip_names)]
+  parts = [("", ("visual/", "text/"), peft.clip_names)]  # heads stay here
   if "model" in source.settings:
     parts = [("image", "visual/", peft.swin_names), ("text", "text/", peft.bert_names)]
   lines = []

@@ -80,6 +80,21 @@ def test_the_softmax_is_over_the_true_pairs_too():
   np.testing.assert_allclose(found, p, atol=4.5 * np.sqrt(0.25 * 0.75 / DRAWS))
 
 
+def test_smoothed_targets():
+  rng = np.random.default_rng(3)
+  logits, labels = rng.normal(size=(6, 2)), np.array([1, 0, 0, 1, 0, 1])
+  log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+  rows = np.arange(6)
+  expected = -0.95 * log_p[rows, labels] - 0.05 * log_p[rows, 1 - labels]
+  found = itm.cross_entropy(jnp.asarray(logits), jnp.asarray(labels), smoothing=0.1)
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  valid = np.array([1, 1, 0, 1, 0, 1], bool)
+  found = itm.cross_entropy(
+    jnp.asarray(logits), jnp.asarray(labels), jnp.asarray(valid), smoothing=0.1
+  )
+  np.testing.assert_allclose(found, np.where(valid, expected, 0.0), rtol=1e-5)
+
+
 def test_a_batch_of_one_identity_has_no_negatives_and_a_finite_loss(similarity):
   found = draws(similarity, np.zeros(8, int), TEMPERATURE, 4)
   assert not np.any(found.text_valid) and not np.any(found.image_valid)

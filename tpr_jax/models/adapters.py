@@ -130,10 +130,12 @@ def _check(method: str, fields: Mapping[str, Any]) -> None:
     raise AdapterError(
       f"model.adapters: dropout={fields['dropout']}: expected 0 to below 1"
     )
-  if fields["norm_per"] and fields["beta_init"] <= 0.0:
+  beta, divided = fields["beta_init"], bool(fields["norm_per"])
+  if (divided and beta <= 0.0) or (not divided and beta != 1.0):
+    expected = "above 0" if divided else "1, for lora divides by no norm"
     raise AdapterError(
-      f"model.adapters: beta_init={fields['beta_init']}: expected above 0, or the layer"
-      " would not start as the kernel that it adapts"
+      f"model.adapters: beta_init={beta}: expected {expected}; the layer would not"
+      " start as the kernel that it adapts"
     )
 
 

@@ -8,7 +8,7 @@ r"""Filtering-WoRA (arXiv:2404.10292, WWW 2025): APTM, its image tower by few we
     --config.model.init_image=swin_base_patch4_window7_224_22k.pth
     pre-training on MALS; then, from its run,
   python -m tpr_jax.main --config=configs/filtering_wora.py:cuhk_pedes \
-    --config.data.root=DIR --config.model.init_from=runs/filtering_wora-mals
+    --config.data.root=DIR --config.model.init_from=RUN
     fine-tuning, which goes on with its adapters; also :icfg_pedes, :rstpreid,
     :pedes_json, :folder, :lines, :shards, and :rendered_target after
     :rendered_synthetic

@@ -1,0 +1,56 @@
+r"""What adapters save of a training: numbers, optimizer state, work. Shapes alone.
+
+  python -m tests.benchmarks.few_weights aptm.py:cuhk_pedes filtering_wora.py:cuhk_pedes
+
+The work is XLA's count for the step as it is handed over, before it was optimised, for
+a batch of eight pairs in float32.
+"""
+
+import math
+import sys
+import types
+
+import jax
+
+from tpr_jax import config as configs
+from tpr_jax import freezing, program, run_weights
+from tpr_jax.core import sharding, tree
+
+ROWS = 8
+BERT = types.SimpleNamespace(vocab_size=30_522, mask_id=103, start_id=101, end_id=102)
+
+
+def main():
+  configs.expose_shipped()
+  mesh = sharding.make_mesh({}, jax.devices()[:1])
+  for value in sys.argv[1:]:
+    c = configs.read(configs.resolve(f"configs/{value}")).unlock()
+    c.data.batch, c.objective.itm_group, c.model.dtype = ROWS, 0, "float32"
+    made = program.build(
+      c,
+      run_weights.model_fields(c, {}),
+      tokenizer=BERT,
+      num_classes=11_003,
+      mesh=mesh,
+      steps=100,
+      steps_per_epoch=10,
+      captions=68_126,
+    )
+    shapes = made.plan.shapes
+    size = sum(
+      math.prod(leaf.shape) * leaf.dtype.itemsize
+      for leaf in jax.tree.leaves(shapes.opt_state)
+    )
+    batch = program.batch_shapes(c, mesh)[0]
+    step = made.step.lower(shapes, batch, jax.random.key(0))
+    work = step.cost_analysis()["flops"] / ROWS
+    print(
+      f"{value}: {freezing.count(made.frozen, shapes.params):,} of"
+      f" {tree.count(shapes.params):,} parameters train; optimizer"
+      f" {size / 2**20:,.1f} MiB; {work / 1e9:,.1f} GFLOP a pair",
+      flush=True,
+    )
+
+
+if __name__ == "__main__":
+  main()

@@ -109,3 +109,14 @@ def test_cfam_takes_adapters_too():
   assert get("cuhk_pedes", "cfam").model.adapters == ()
   with pytest.raises(ValueError, match="adapters=worra: expected one of"):
     get("cuhk_pedes,adapters=worra", "cfam")
+
+
+def test_rules_can_be_given_on_the_command_line():
+  value = configs.resolve("configs/filtering_wora.py")
+  words = 'model.adapters=(("^visual/", {"method": "lora", "rank": 2}),)'
+  c = configs.overridden(value, [words, 'optim.freeze=("^text/",)'])
+  read_back = configs.ConfigDict(configs.plain(c))
+  for config in (c, read_back):  # a run's config.json has lists
+    ((pattern, spec),) = adapters.rules(config.model.adapters)
+    assert (pattern, spec.method, spec.rank) == ("^visual/", "lora", 2)
+    assert tuple(config.optim.freeze) == ("^text/",)

@@ -94,6 +94,4 @@ def _ga_dms():
     "eval.saliency=0",
     "eval.ci_resamples=0",
   )
-  return common.sweep(
-    "ga_dms", made, ("test_coarse/R1", "test_coarse/mAP"), base=every
-  )
+  return common.sweep("ga_dms", made, ("test_coarse/R1", "test_coarse/mAP"), base=every)

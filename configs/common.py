@@ -149,6 +149,9 @@ def data(name: str, *, size: tuple[int, int], train: bool = True) -> ConfigDict:
       val_seed=0,  # picks the identities held out; not the run's seed
       options=ConfigDict(),  # for the loader (tpr_jax/data/sources)
       val_options=ConfigDict(),  # the same, where validation differs from training
+      # Folder of --mode=filter for this training split: its kept pairs alone are
+      # trained on; identities are held out for validation before. "": all.
+      filter="",
       image=f"resize({height},{width}){augment}",
       eval_image=f"resize({height},{width})",
       batch=64,  # global: over all devices and processes

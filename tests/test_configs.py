@@ -19,8 +19,8 @@ from tpr_jax.initial import Initial
 from tpr_jax.models import build, cross_variants
 from tpr_jax.models.variants import VARIANTS
 
-# See tests/sweep, tests/curate, tests/matrix.
-NO_RUNS = (*configs.FRAGMENTS, "sweeps", "cross", "matrix")
+# See tests/sweep, tests/curate, tests/matrix, tests/filter.
+NO_RUNS = (*configs.FRAGMENTS, "sweeps", "cross", "matrix", "filter")
 FILES = sorted(
   path.stem
   for path in configs.shipped_folder().glob("*.py")

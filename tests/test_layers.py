@@ -66,6 +66,7 @@ LAYER = dict(
   weights_id=5,
   model_eval=7,
   matrix=8,
+  filter=8,
   plan=8,
   cli=9,
   supervise=9,

@@ -83,7 +83,7 @@ def test_rows_do_not_depend_on_the_batch(model):
 
 def test_texts_of_all_lengths_come_back_in_order():
   long = models.random(length=100)
-  assert [n for n, _ in long._buckets(np.array([3, 40, 70, 900]))] == [32, 64, 100]
+  assert [n for n, _ in long.buckets(np.array([3, 40, 70, 900]))] == [32, 64, 100]
   captions = ["red " * n for n in (90, 2, 60, 1, 33, 29, 30, 31, 5)]
   found = long.encode_texts(captions)
   for caption, row in zip(captions, found, strict=True):

@@ -26,6 +26,7 @@ MODES = (
   "sweep",
   "matrix",
   "build_cross",
+  "filter",
   "plan",
 )
 # tpr_jax/export/export.py, tpr_jax/export/adapters.py
@@ -44,8 +45,8 @@ RUN = flags.DEFINE_string(
 OUT = flags.DEFINE_string(
   "out",
   None,
-  "Folder to write to (modes write, archive, shards, export, build_cross, matrix,"
-  " compare, plan; eval with --model or --features).",
+  "Folder to write to (modes write, archive, shards, export, build_cross, filter,"
+  " matrix, compare, plan; eval with --model or --features).",
 )
 MODEL = flags.DEFINE_string(
   "model",
@@ -218,6 +219,7 @@ _KINDS = {
   "a sweep, a list of runs": ("sweep", "configs/sweeps.py:ablation"),
   "a matrix, models x test sets": ("matrix", "configs/matrix.py"),
   "a test set to build": ("build_cross", "configs/cross.py"),
+  "a filter of pairs": ("filter", "configs/filter.py:rendered,keep_ratio=0.9"),
   "the config of one run": ("", "configs/cfam.py"),
 }
 
@@ -225,11 +227,17 @@ _KINDS = {
 def _check_mode(value: str, config: configs.ConfigDict) -> None:
   """Each kind of config has its mode; one run's config is for all the others."""
   from tpr_jax.curate import settings as cross_settings
+  from tpr_jax.filter import settings as filter_settings
   from tpr_jax.matrix import settings as matrix_settings
   from tpr_jax.sweep import plan
 
   *special, run = _KINDS
-  tests = (plan.is_sweep, matrix_settings.is_matrix, cross_settings.is_cross)
+  tests = (
+    plan.is_sweep,
+    matrix_settings.is_matrix,
+    cross_settings.is_cross,
+    filter_settings.is_filter,
+  )
   found = zip(special, tests, strict=True)
   kind = next((kind for kind, test in found if test(config)), run)
   mode = MODE.value
@@ -283,10 +291,10 @@ def check_flags() -> None:
   """
   mode, given = MODE.value, lambda name: flags.FLAGS[name].present
   _check_addresses()
-  if distributed() and mode not in ("train", "eval"):
+  if distributed() and mode not in ("train", "eval", "filter"):
     raise configs.ConfigError(
       f"--mode={mode} runs in one process: several (--distributed, --coordinator) are"
-      " for --mode=train and --mode=eval"
+      " for --mode=train, --mode=eval and --mode=filter"
     )
   if given("peer_timeout") and not distributed():
     raise configs.ConfigError("--peer_timeout is for several processes (--distributed)")
@@ -331,6 +339,7 @@ def check_flags() -> None:
     ("--mode=compare", mode == "compare", ("config",)),
     ("--model=PLACE", model, ("run", *several)),
     ("--mode=matrix", mode == "matrix", ("run",)),
+    ("--mode=filter", mode == "filter", ("run",)),
     ("--mode=plan", mode == "plan", ("run", "format")),
   ):
     for name in names if here else ():

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from tpr_jax import config as configs
 from tpr_jax.core import lock
-from tpr_jax.data import build
+from tpr_jax.data import build, kept
 from tpr_jax.data import check as checks
 from tpr_jax.data.damage import MAX_BROKEN, Damage
 from tpr_jax.data.record import Dataset
@@ -35,9 +35,13 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def _datasets(config: ConfigDict) -> list[Dataset]:
-  """Every split that the config's dataset has, with the loader options for training."""
+  """Every split that the config's dataset has, with the loader options for training.
+
+  Of the training split the kept pairs alone, where data.filter says so."""
   data = config.data
-  return build.all_splits(data.name, data.root, data.options.to_dict())
+  found = build.all_splits(data.name, data.root, data.options.to_dict())
+  folder = data.get("filter", "")
+  return [kept.filtered(d, folder) if d.split == data.train else d for d in found]
 
 
 def check(config: ConfigDict, out: pathlib.Path | None) -> int:

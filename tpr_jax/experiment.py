@@ -31,7 +31,7 @@ from tpr_jax.core.times import duration
 from tpr_jax.core.types import Params
 from tpr_jax.cross_initial import CrossInitial
 from tpr_jax.data import build as data_build
-from tpr_jax.data import eval_batches, tokenizer, transforms
+from tpr_jax.data import eval_batches, kept, tokenizer, transforms
 from tpr_jax.data.record import Dataset
 from tpr_jax.initial import Initial
 from tpr_jax.models import build as model_build
@@ -75,13 +75,24 @@ class Experiment:
     """(train, val): val is the named split, or held-out identities, or None."""
     data = self.config.data
     options = data.options.to_dict()
-    whole = data_build.dataset(data.name, data.root, data.train, options)
+    train = data_build.dataset(data.name, data.root, data.train, options)
+    judged = self._judged(train)
+    val = None
     if data.val:
       changed = {**options, **data.val_options.to_dict()}
-      return whole, data_build.dataset(data.name, data.root, data.val, changed)
-    if data.val_share:
-      return data_build.hold_out(whole, data.val_share, data.val_seed)
-    return whole, None
+      val = data_build.dataset(data.name, data.root, data.val, changed)
+    elif data.val_share:
+      train, val = data_build.hold_out(train, data.val_share, data.val_seed)
+    return judged.apply(train) if judged else train, val
+
+  def _judged(self, whole: Dataset) -> kept.Judged | None:
+    """Which pairs of the training split to keep; None: all of them."""
+    folder = self.config.data.get("filter", "")  # for runs older than the field
+    if not folder:
+      return None
+    judged = kept.read(folder)
+    judged.check(whole)
+    return judged
 
   def eval_data(self, name: str) -> Dataset:
     """The dataset of one entry of `config.evals`."""

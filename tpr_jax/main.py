@@ -25,6 +25,10 @@ Modes (`--mode`):
   build_cross  builds a cross-setting test set from several datasets (configs/cross.py)
            in `--out`, its texts rewritten by language models if asked for; the same
            command again resumes, and takes up what was decided in review.jsonl
+  filter   says which image-text pairs to keep (configs/filter.py): each caption ranked
+           for its image against random ones by any model; writes the manifest that
+           data.filter trains by, and the kept set, to `--out`; the same command again
+           resumes, and with another k or keep_ratio cuts again
   inspect  says what is in a run's checkpoints: which are whole, scores, parameters,
            versions and devices; `--step=N` lists every array of one
   plan     compiles the training step of a config for TPUs that are not there
@@ -131,6 +135,14 @@ def _experiment():
   config, folder = cli.config_and_folder()  # before the seconds that JAX takes
   if config.train.get("deterministic", True):
     deterministic.ask()
+  _join()
+  from tpr_jax import experiment
+
+  return experiment.Experiment(config, folder)
+
+
+def _join() -> None:
+  """Joins the other processes, if there are any."""
   if cli.distributed():
     from tpr_jax.core import processes
 
@@ -140,9 +152,20 @@ def _experiment():
       cli.PROCESS.value,
       timeout=cli.PEER_TIMEOUT.value,
     )
-  from tpr_jax import experiment
 
-  return experiment.Experiment(config, folder)
+
+def _filter() -> int:
+  config, _ = cli.config_and_folder()
+  if cli.OUT.value is None:
+    raise configs.ConfigError("--mode=filter needs --out=DIR, the folder to write to")
+  from tpr_jax.filter import settings
+
+  asked = settings.read(config)
+  deterministic.ask()
+  _join()
+  from tpr_jax.filter import run  # JAX takes seconds
+
+  return run.run(asked, pathlib.Path(cli.OUT.value))
 
 
 def _data_mode(mode: str) -> int:
@@ -236,6 +259,8 @@ def _dispatch() -> int:
     return _model_eval()
   if mode == "matrix":
     return _matrix()
+  if mode == "filter":
+    return _filter()
   if mode == "plan":
     return _plan()
   if mode == "export":

@@ -165,7 +165,7 @@ class Pretrained:
         stacklevel=2,
       )
     with _bar(len(texts), "text", progress) as bar:
-      for bucket, members in self._buckets(counts):
+      for bucket, members in self.buckets(counts):
         for start in range(0, len(members), self._batch):
           chosen = members[start : start + self._batch]
           batch = [(int(i), ids[i, :bucket]) for i in chosen]
@@ -177,7 +177,7 @@ class Pretrained:
     """m texts, n pictures -> float32 [m, n] cosines."""
     return self.encode_texts(texts) @ self.encode_images(images).T
 
-  def _buckets(self, counts: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+  def buckets(self, counts: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """(text length, indices of the texts that are padded to it)."""
     whole = (self.fields.get("projection"), self.fields.get("text_bins"))
     if whole == ("bins", "all"):  # a feature depends on its padding

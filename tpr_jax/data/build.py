@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tpr_jax.data.record import Dataset, DatasetError, SplitError
+from tpr_jax.data.sources.annotations import Listed
 
 SPLITS = ("train", "val", "test")
 
@@ -96,6 +97,21 @@ def all_splits(
     except SplitError:
       continue
   return found
+
+
+def listed(
+  name: str,
+  root: str | os.PathLike | None,
+  split: str,
+  options: Mapping[str, Any] | None = None,
+) -> list[Listed]:
+  """The JSON files of a split in which an entry is one image with one caption.
+
+  [] for sources of any other form. Arguments and errors as of `dataset`.
+  """
+  _, given = _loader(name, options)
+  find = getattr(importlib.import_module(SOURCES[name].module), "listed", None)
+  return find(_expanded(root), split, **given) if find else []
 
 
 def options_of(name: str) -> tuple[str, ...]:

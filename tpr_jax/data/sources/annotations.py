@@ -12,8 +12,8 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 from tpr_jax.data import caption_rules
 from tpr_jax.data.images import FileImages
@@ -27,6 +27,30 @@ _DERIVED = ("processed_tokens",)
 
 class Problem(ValueError):
   """One record is wrong: key, what was found, what was expected."""
+
+
+class Listed(NamedTuple):
+  """A JSON list of which each entry is one image with one caption.
+
+  A source whose files are such offers `listed(root, split, **options) -> [Listed]`.
+
+  Attributes:
+    path: of the file. place: the same below the data root.
+    pair: entry -> (image, caption) as the source's records have them; raises Problem
+      or ValueError for an entry of which they have none.
+  """
+
+  path: pathlib.Path
+  place: str
+  pair: Callable[[Any], tuple[str, str]]
+
+
+def below(root: str | os.PathLike, path: pathlib.Path, else_in: str = "") -> str:
+  """`path` below a data root; of one elsewhere its name, in the folder `else_in`."""
+  try:
+    return path.relative_to(root).as_posix()
+  except ValueError:
+    return pathlib.PurePosixPath(else_in, path.name).as_posix()
 
 
 def load(

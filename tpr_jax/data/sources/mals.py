@@ -66,6 +66,28 @@ def load(
   return gathered.dataset(load_image, *reading.notes(LAYOUT.folder))
 
 
+def listed(
+  root: str | os.PathLike,
+  split: str,
+  *,
+  annotations: str | None = None,
+  images: str = LAYOUT.images,
+) -> list[notes.Listed]:
+  """The files that `load` reads, entry by entry. Raises as `load`."""
+  del images
+  paths = pretraining.find(LAYOUT, root, split, annotations)
+  where = [notes.below(root, path, LAYOUT.folder) for path in paths]
+  return [
+    notes.Listed(path, place, _pair) for path, place in zip(paths, where, strict=True)
+  ]
+
+
+def _pair(entry: Any) -> tuple[str, str]:
+  image, _ = pretraining.image_and_rest(entry, "image", "caption")
+  (caption,), _ = notes.as_sentences(["caption"], entry)
+  return image, caption
+
+
 class _Reading:
   """Entries -> listings; counts what is wrong with their labels."""
 

@@ -17,6 +17,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from tpr_jax.data import caption_rules
 from tpr_jax.data.images import FileImages
 from tpr_jax.data.record import Dataset, DatasetError, Record, SplitError
 from tpr_jax.data.sources import annotations as notes
@@ -79,6 +80,33 @@ def load(
   records = [dataclasses.replace(record, source=known.source) for record in records]
   cleaned = tuple(notes.cleaned(record, rule) for record in records)
   return Dataset(known.source, split, cleaned, load_image)
+
+
+def listed(
+  root: str | os.PathLike,
+  split: str,
+  *,
+  name: str = "cuhk",
+  annotations: str | None = None,
+  images: str | None = None,
+  rule: str | None = None,
+) -> list[notes.Listed]:
+  """The file that `load` reads, entry by entry; [] but for train: lists of captions.
+
+  Raises as `load`.
+  """
+  del images
+  if split != "train":
+    return []
+  path = _file(root, name, split, annotations)
+  rule = SETS[name].rule if rule is None else rule
+
+  def pair(entry: Any) -> tuple[str, str]:
+    image = notes.as_path("image", notes.take(entry, "image"))
+    (caption,), _ = notes.as_sentences(["caption"], entry)
+    return image, caption if rule == "none" else caption_rules.clean(caption, rule)
+
+  return [notes.Listed(path, notes.below(root, path), pair)]
 
 
 def _rows(path: pathlib.Path) -> list[tuple[str, dict[str, Any]]]:

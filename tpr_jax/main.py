@@ -10,7 +10,8 @@ Modes (`--mode`):
            config: `--model=PLACE --config=... --out=DIR`
   compare  two models on the same queries, `--run=A --with=B` (runs, or such folders):
            differences, intervals and p values, written to `--out` or A
-  report   writes the report of a run again, from its files
+  report   writes the report of a run again, from its files; of a filter's folder, a
+           page on what was cut
   check    examines a dataset: missing, broken and doubtful files, counts, statistics
   write    writes the config's dataset to `--out` as JPEG + JSON (UFine6926 layout)
   archive  writes it to `--out` as ArrayRecord, read back by `:archive` configs
@@ -168,6 +169,20 @@ def _filter() -> int:
   return run.run(asked, pathlib.Path(cli.OUT.value))
 
 
+def _of_filter() -> bool:
+  """Whether --run is the folder of a filter."""
+  from tpr_jax.data import kept
+
+  return bool(cli.RUN.value) and (pathlib.Path(cli.RUN.value) / kept.MANIFEST).is_file()
+
+
+def _filter_report() -> int:
+  from tpr_jax.filter import page
+
+  print(f"Report: {page.write(pathlib.Path(cli.RUN.value))}")
+  return 0
+
+
 def _data_mode(mode: str) -> int:
   from tpr_jax import data_modes
 
@@ -271,6 +286,8 @@ def _dispatch() -> int:
     return _data_mode(mode)
   if mode == "sweep":
     return _sweep()
+  if mode == "report" and _of_filter():
+    return _filter_report()
   experiment = _experiment()
   if mode == "train":
     from tpr_jax import training

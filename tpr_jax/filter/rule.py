@@ -111,7 +111,7 @@ class Counter:
   Args:
     pool: float32 [P, D], rows of length 1: the captions of the pool.
     people, keys: int32 [P] >= 0: of whom each caption is, and which it is; where a
-      pair has the same number, the caption does not count against it. None: OTHER.
+      pair has the same number, the caption does not count against it. None: it does.
     rows: vectors of images at a time on each device; tile: captions at a time.
     devices: default: this process's.
 
@@ -136,7 +136,7 @@ class Counter:
     self._devices = len(devices)
     whole, spread = PartitionSpec(), PartitionSpec("rows")
     self._whole, self._spread = (NamedSharding(mesh, s) for s in (whole, spread))
-    # A number that no pair has: what was not asked for excludes nothing.
+    self._asked = people is not None, keys is not None
     other = np.zeros(len(pool), np.int32)
     numbers = [other if n is None else np.asarray(n, np.int32) for n in (people, keys)]
     extra = -len(pool) % tile
@@ -178,8 +178,11 @@ class Counter:
     at = _table(counts, most)  # [R, most], -1 where there is none
     owner = np.repeat(np.arange(len(counts)), -(-counts // most))
     n, m = len(image), len(text)
-    people = np.full(n, OTHER, np.int32) if people is None else people
-    keys = np.full(m, OTHER, np.int32) if keys is None else keys
+    # A number that the pool lacks: what was not asked for excludes nothing.
+    if people is None or not self._asked[0]:
+      people = np.full(n, OTHER, np.int32)
+    if keys is None or not self._asked[1]:
+      keys = np.full(m, OTHER, np.int32)
     block = max(1, self._rows // image.shape[1]) * self._devices
     own, count = np.zeros(m, np.float32), np.zeros(m, np.int32)
     waiting: list[tuple[np.ndarray, Any]] = []

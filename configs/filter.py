@@ -4,7 +4,7 @@ r"""Which image-text pairs to keep: ranked against random captions (Filtering-Wo
     --config.data.root=DATA --config.scorer.place=runs/mine --out=DIR
   python -m tpr_jax.main --mode=filter --out=DIR \
     --config=configs/filter.py:mals,preset=published \
-    --config.data.root=DATA --config.pool.root=DATA \
+    --config.data.root=DATA \
     --config.scorer.kind=blip2_itc --config.scorer.place=Salesforce/blip2-itm-vit-g
   after the name of the dataset (tpr_jax/data/build.py), in any order:
     k=49                a pair stays if fewer than k captions of the pool fit as well
@@ -13,7 +13,8 @@ r"""Which image-text pairs to keep: ranked against random captions (Filtering-Wo
     preset=published    the published rule: k=49 for sets to pre-train on, else 1800;
                         nothing is excluded; a set to pre-train on is compared with one
                         caption of each image of CUHK-PEDES
-    pool=NAME           the dataset whose captions are drawn; default: the same
+    pool=NAME           the dataset whose captions are drawn; default: the same. It lies
+                        below data.root, or pool.root
 One of k, quantile, keep_ratio and preset is needed. Paper: arXiv:2404.10292. The same
 command with another of them cuts again, without encoding; --mode=report --run=DIR shows
 what was cut; --config.data.filter=DIR trains on what is left.

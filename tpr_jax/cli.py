@@ -188,7 +188,9 @@ def config_and_folder():
         )
         + ("" if folder else " and eval --features=FILE or --model=PLACE --config=...")
       )
-    return configs.load(folder / "config.json"), folder
+    config = configs.load(folder / "config.json")
+    _check_mode(str(folder), config)
+    return config, folder
   config = CONFIG.value.lock()
   _check_mode(value, config)
   if folder is None and MODE.value == "sweep":

@@ -13,6 +13,7 @@ from tpr_jax.data.damage import Damage
 from tpr_jax.data.sources import annotations as notes
 from tpr_jax.data.sources.annotations import Listed
 from tpr_jax.filter.cut import Scored
+from tpr_jax.filter.problems import FilterError
 from tpr_jax.filter.scoring import PROBLEM
 
 Lines = Callable[[], Iterator[dict[str, Any]]]
@@ -40,6 +41,9 @@ def scored(lines: Lines, pairs: int, damage: Damage) -> tuple[Scored, np.ndarray
 
   Args:
     damage: takes in the pictures that could not be read.
+
+  Raises:
+    FilterError: there are more or fewer lines.
   """
   found = Scored(
     np.full(pairs, np.nan, np.float32),
@@ -47,7 +51,10 @@ def scored(lines: Lines, pairs: int, damage: Damage) -> tuple[Scored, np.ndarray
     np.full(pairs, -1, np.int64),
   )
   keys = np.zeros(pairs, np.int64)
+  at = -1
   for at, line in enumerate(lines()):
+    if at == pairs:
+      break
     if line["c"] is not None:
       found.s0[at], found.c[at] = line["s0"], line["c"]
     if line["image_id"] is not None:
@@ -55,6 +62,12 @@ def scored(lines: Lines, pairs: int, damage: Damage) -> tuple[Scored, np.ndarray
     keys[at] = kept.pair_key(line["image"], str(line["caption_sha1"]))
     if PROBLEM in line:
       damage.add(line["image"], *line[PROBLEM])
+  if at + 1 != pairs:
+    more = "more" if at == pairs else f"{at + 1:,}"
+    raise FilterError(
+      f"the data has {pairs:,} pairs, the scores are of {more}: they are cut off or of"
+      " other data; remove the folder and filter again"
+    )
   return found, keys
 
 

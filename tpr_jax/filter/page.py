@@ -242,8 +242,8 @@ def _found(scored: Scored, wrong: np.ndarray) -> Figure:
     "found",
     "Wrong pairs among what is dropped",
     paint,
-    caption="Precision: of the dropped pairs, those that are wrong. Recall: of the wrong"
-    " pairs, those that are dropped.",
+    caption="Precision: of the dropped pairs, those that are wrong. Recall: of the"
+    " wrong pairs, those that are dropped.",
     size=(5.4, 4.6),
     heights=(1.0, 1.0),
   )

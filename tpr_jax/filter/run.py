@@ -32,6 +32,7 @@ from tpr_jax.filter.settings import Settings, Split
 
 _EVERY = 20.0  # seconds between lines of progress
 _GENERIC = "kept.jsonl"
+_MENDED = "(Of a filter: --config.max_broken.) The same command goes on from there."
 
 
 class Filter:
@@ -205,7 +206,7 @@ class Filter:
       for line in lines:
         if scoring.PROBLEM in line:
           damage.add(line["image"], *line[scoring.PROBLEM])
-      damage.check(asked.max_broken, after="The same command goes on from there.")
+      damage.check(asked.max_broken, after=_MENDED)
       done += stop - start
       spent = time.monotonic() - began
       if spent - told > _EVERY or done == total:
@@ -225,10 +226,16 @@ class Filter:
   def _assemble(self, finished: bool) -> None:
     asked, path = self.asked, self.out / kept.MANIFEST
     parts = [part for part, _, _ in self._parts()]
+    if not finished and (absent := [p for p in parts if not p.is_file()]):
+      raise FilterError(
+        f"{absent[0]} is not there, of another process: all processes must write to one"
+        f" folder; --out={self.out} is not shared"
+      )
     lines = manifest.of_manifest(path) if finished else manifest.of_parts(parts)
     about = kept.header(self.out) if finished else self._surroundings()
     damage = self._damage()
     scored, keys = manifest.scored(lines, self.pairs, damage)
+    damage.check(asked.max_broken, after=_MENDED)  # all processes' together
     if not scored.real.any():
       raise FilterError(f"none of the pictures of {self._name} can be read")
     keep = cut.decide(scored, asked.cut, asked.pool.size)

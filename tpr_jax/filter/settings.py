@@ -30,10 +30,6 @@ class Split:
   split: str
   options: Mapping[str, Any]
 
-  def about(self) -> dict[str, Any]:
-    """Plain values that tell one corpus from another, wherever it lies."""
-    return dict(name=self.name, split=self.split, options=dict(self.options))
-
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
@@ -127,14 +123,15 @@ def _split(at: str, fields: ConfigDict) -> Split:
 
 def _pool(fields: ConfigDict, data: Split) -> Pool:
   source = _split("pool", fields) if fields.name else None
+  if source is not None and not source.root:
+    source = dataclasses.replace(source, root=data.root)
   if source is None and (fields.root or len(fields.options)):
     raise FilterError(
       "--config.pool.root or pool.options would do nothing: pool.name is '', the"
       " captions of the data itself; name the pool's dataset"
     )
-  if source is not None and source.about() == data.about():
-    same = (source.root or data.root) == data.root
-    source = None if same else source
+  if source == data:
+    source = None
   _whole("pool.size", fields.size, 1)
   _whole("pool.seed", fields.seed, 0)
   excluded = {}

@@ -82,7 +82,7 @@ def pedes(root, argument="k=12", **fields):
   """A filter of that set with a pool of 30."""
   c = shipped(f"pedes_json,{argument}")
   c.data.root, c.pool.size, c.scorer.place = str(root), 30, "a model"
-  c.threads, c.max_broken = 2, 0.2
+  c.scorer.batch, c.threads, c.max_broken = BATCH, 2, 0.2
   for name, value in fields.items():
     group, _, field = name.partition("__")
     c[group][field] = value

@@ -277,7 +277,9 @@ class Filter:
 
   def _tell(self, counts, scored, damage, twice, unlisted, finished) -> None:
     if damage:
-      self.say(f"{len(damage):,} pictures cannot be read; their pairs are not kept:")
+      self.say(
+        f"Pictures that cannot be read: {len(damage):,}. Their pairs are not kept."
+      )
       self.say("\n".join(damage.lines()))
       self.say(f"All are listed in {self.out / 'problems.json'}.")
     elif finished and counts["unreadable"]:

@@ -20,18 +20,19 @@ def scorer(tmp_path_factory):
 
 
 def start(folder, scorer, **options):
-  """Filters 4,800 pictures, in three parts."""
+  """Filters 240 pictures, in four parts."""
   folder.mkdir(exist_ok=True)
   return Several(
     folder,
     "--mode=filter",
     "--config=configs/filter.py:rendered,keep_ratio=0.8",
-    "--config.data.options.identities=1200",
+    "--config.data.options.identities=60",
     "--config.data.options.pair_noise=0.3",
-    "--config.pool.size=300",
-    "--config.scorer.batch=128",
+    "--config.pool.size=100",
+    "--config.scorer.batch=32",
     f"--config.scorer.place={scorer}",
     f"--out={folder / 'out'}",
+    module="tests.small_parts",
     **options,
   )
 

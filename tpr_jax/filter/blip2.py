@@ -10,10 +10,12 @@ a square, whatever their shape; captions in lower case, without . ! " ( ) * # : 
 their first 50 words.
 """
 
+import importlib
 import re
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from PIL import Image
 
@@ -51,14 +53,15 @@ class Blip2:
   def load(cls, asked: Asked) -> "Blip2":
     """Raises FilterError: torch is not there, or the weights cannot be had."""
     try:
-      import torch
-      from transformers import AutoTokenizer, Blip2ForImageTextRetrieval
+      torch = _torch()
     except ImportError as error:
       raise FilterError(
         "--config.scorer.kind=blip2_itc needs torch, which is not installed:"
         " pip install 'tpr_jax[torch]'; or score with --config.scorer.kind=towers"
         f" ({error})"
       ) from error
+    from transformers import AutoTokenizer, Blip2ForImageTextRetrieval
+
     dtype = getattr(torch, asked.dtype)
     try:
       words = AutoTokenizer.from_pretrained(asked.place)
@@ -89,7 +92,7 @@ class Blip2:
 
   def encode_images(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
     """N pictures uint8 [S, S, 3] -> float32 [N, Q, D]."""
-    import torch
+    torch = _torch()
 
     def encode(rows: list[np.ndarray]) -> Any:
       scaled = (np.stack(rows).astype(np.float32) / 255 - MEAN) / STD
@@ -135,9 +138,7 @@ class Blip2:
 
   def _all(self, encode: Any, rows: list[Any]) -> np.ndarray:
     """Rows of length 1, in float32, of batches that are filled up to one size."""
-    import torch
-
-    found = []
+    torch, found = _torch(), []
     with torch.inference_mode():
       for start in range(0, len(rows), self.batch):
         part = rows[start : start + self.batch]
@@ -147,11 +148,14 @@ class Blip2:
     return np.concatenate(found)
 
 
+def _torch() -> Any:
+  """The module, imported where it is needed: the core does without it."""
+  return importlib.import_module("torch")
+
+
 def _device() -> str:
   """Processes of one machine share its devices out among them."""
-  import jax
-  import torch
-
+  torch = _torch()
   if not torch.cuda.is_available():
     return "cpu"
   return f"cuda:{jax.process_index() % torch.cuda.device_count()}"

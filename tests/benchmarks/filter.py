@@ -37,7 +37,7 @@ def drawn(pairs: int, queries: int, dim: int) -> Iterator[tuple[np.ndarray, ...]
   for start in range(0, pairs, PART):
     n = min(PART, pairs - start)
     image = unit([1, start], n, queries, dim)
-    text = image[:, 0] + 4 * unit([2, start], n, dim)
+    text = image[:, 0] + 8 * unit([2, start], n, dim)
     yield image, text / np.linalg.norm(text, axis=-1, keepdims=True)
 
 

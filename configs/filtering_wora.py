@@ -12,6 +12,8 @@ r"""Filtering-WoRA (arXiv:2404.10292, WWW 2025): APTM, its image tower by few we
     fine-tuning, which goes on with its adapters; also :icfg_pedes, :rstpreid,
     :pedes_json, :folder, :lines, :shards, and :rendered_target after
     :rendered_synthetic
+  --config.data.filter=DIR trains any of them on what --mode=filter has kept
+  (configs/filter.py has the published cuts)
   options after the name: preset=code | figure | published_cuhk, method=wora | dora |
     lora, rank=8, decay_scales=True (weight decay on alpha, beta and the magnitudes),
     and those of configs/aptm.py

@@ -42,9 +42,10 @@ _CACHE = pytest.StashKey[str]()
 
 def pytest_configure(config):
   """Programs are compiled once for all processes of a test run, those that tests start
-  included. Proofs compile each anew, as users' runs do."""
+  included. Proofs, but for a sample, compile each anew, as users' runs do."""
   given = "JAX_COMPILATION_CACHE_DIR" in os.environ  # also in xdist's workers
-  if given or config.getoption("markexpr") != "not proof":
+  whole = config.getoption("markexpr") != "not proof"
+  if given or (whole and not config.getoption("--sample")):
     return
   config.stash[_CACHE] = tempfile.mkdtemp(prefix="tpr_jax_tests_")
   os.environ["JAX_COMPILATION_CACHE_DIR"] = config.stash[_CACHE]

@@ -211,6 +211,7 @@ def test_each_loss_reads_its_own_view():
   assert set(metrics) == {"sdm", "mlm", "words_hidden", "noise_hidden"}
 
 
+@pytest.mark.proof
 def test_micro_batches_give_the_gradient_of_the_whole_batch():
   batch, key = tiny.batch(8), jax.random.key(1)
   whole, split = (gradient(n)(params(), batch, key) for n in (1, 4))

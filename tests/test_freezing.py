@@ -109,7 +109,11 @@ def test_no_gradient_of_what_is_frozen_is_computed():
 
 
 @pytest.mark.parametrize(
-  ("layout", "micro_batches"), [("data 2 x fsdp 2 x tensor 2", 1), (layouts.ONE, 2)]
+  ("layout", "micro_batches"),
+  [
+    ("data 2 x fsdp 2 x tensor 2", 1),
+    pytest.param(layouts.ONE, 2, marks=pytest.mark.proof),
+  ],
 )
 def test_devices_and_micro_batches_change_nothing(layout, micro_batches):
   start, expected, numbers = steps_of(layouts.ONE)

@@ -58,6 +58,7 @@ def result(folder):
   return [leaf.tobytes() for leaf in leaves], losses, bad
 
 
+@pytest.mark.proof
 def test_a_run_on_shards_that_is_stopped_ends_like_one_that_is_not(
   root, tmp_path, monkeypatch
 ):

@@ -166,6 +166,8 @@ def config(family: str, micro_batches: int = 1) -> ConfigDict:
       c.data.views.region = (4, 2)
     c.objective.itm_group = 0
     c.text.length = tiny_cross.LENGTH
+    # A unit that is all but off has gradients of 1e-9, of which Adam would make steps.
+    c.optim.eps = 1e-6
   else:
     c.objective.learn_temperature = made is clip
     c.objective.dual.score_layers = tiny.FIELDS["text_layers"]

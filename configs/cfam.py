@@ -30,7 +30,7 @@ CUHK-PEDES 73.67 / 65.94 (L/14 76.71 / 68.47), ICFG-PEDES 63.57 / 38.34, RSTPRei
 """
 
 from configs import recipe
-from tpr_jax.models.adapters import METHODS
+from tpr_jax.models.adapter_methods import METHODS
 
 NAMES = recipe.NAMES
 BLOCKS = r"^(visual|text)/blocks/.*/(qkv|out|fc|proj)$"

@@ -147,9 +147,8 @@ def source(place: str | os.PathLike, base: str | os.PathLike | None = None) -> S
     freezing.check_loaded(fixed, initial.loaded, initial.place)
   found = _own(folder, tree.flat(params), fixed, rules)
   weights = {n: np.asarray(x) for n, x in (tree.flat(params) | found).items()}
-  return run_weights.source(
-    folder, config, of_weights, weights, about["step"], merge=True
-  )
+  described = run_weights.describe(config, of_weights)
+  return run_weights.source(folder, described, weights, about["step"], merge=True)
 
 
 def apply(

@@ -9,7 +9,7 @@ import math
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from absl import logging
@@ -143,6 +143,7 @@ def read_run(folder: str | os.PathLike, *, merge: bool = True) -> Source:
   run = RunFolder(folder, False).read()
   if "weights" not in run:
     raise RunError(f"{folder} has no run.json: has this run been trained?")
+  described = describe(config, run["weights"])
   with _quiet():
     saved = ckpt.Checkpoints(storage.checkpoints(folder), read_only=True)
     try:
@@ -151,7 +152,7 @@ def read_run(folder: str | os.PathLike, *, merge: bool = True) -> Source:
     finally:
       saved.close()
   detail = f"step {step}: {why}"
-  return source(folder, config, run["weights"], tree.flat(params), detail, merge=merge)
+  return source(folder, described, tree.flat(params), detail, merge=merge)
 
 
 def decided(of_weights: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,10 +161,38 @@ def decided(of_weights: Mapping[str, Any]) -> dict[str, Any]:
   return {name: value for name, value in settings.items() if name in OF_WEIGHTS}
 
 
+class Described(NamedTuple):
+  """What the files of a run say of its weights.
+
+  fields: of models/build.py. resize, pixels: what pictures go through. tokenizer: its
+  spec.
+  """
+
+  fields: dict[str, Any]
+  resize: transforms.Resize
+  pixels: dict[str, Any]
+  tokenizer: str
+
+
+def describe(config: ConfigDict, of_weights: Mapping[str, Any]) -> Described:
+  """Reads a run's config, before its weights.
+
+  Args:
+    of_weights: what run.json says of the weights that it began with.
+
+  Raises:
+    ConfigError: a config that no model can be loaded from.
+  """
+  with configs.errors():
+    fields = build.settings(model_fields(config, decided(of_weights)))
+    resize, pixels = _preprocessing(config)
+  spec = tokenizer_spec(config, of_weights.get("tokenizer", ""))
+  return Described(fields, resize, pixels, spec)
+
+
 def source(
   folder: pathlib.Path,
-  config: ConfigDict,
-  of_weights: Mapping[str, Any],
+  described: Described,
   weights: Mapping[str, Any],
   detail: str,
   *,
@@ -172,17 +201,14 @@ def source(
   """Weights of a run, with what its files say of them.
 
   Args:
-    of_weights: what run.json says of the weights that it began with.
     weights: name -> array, adapters among them.
     detail, merge: as in `Source`, `read`.
   """
-  with configs.errors():
-    fields = build.settings(model_fields(config, decided(of_weights)))
-    resize, pixels = _preprocessing(config)
+  fields, resize, pixels, spec = described
   rules = fields["adapters"]
   if merge and rules:
     weights, rules = adapters.merged(rules, weights), ()
-  fields["adapters"] = rules
+  fields = dict(fields, adapters=rules)
   if build.is_cross(fields):
     settings = dict(model=fields | pixels, filter=resize.filter)
   else:
@@ -193,7 +219,7 @@ def source(
     layout="tpr_jax",
     settings=settings,
     tokenizer_place=None,
-    tokenizer=tokenizer_spec(config, of_weights.get("tokenizer", "")),
+    tokenizer=spec,
     detail=detail,
     adapters=rules,
   )

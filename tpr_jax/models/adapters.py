@@ -27,27 +27,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from tpr_jax.core import tree
+from tpr_jax.models.adapter_methods import METHODS
 from tpr_jax.models.layers import adapter
 from tpr_jax.models.layers.adapter import Rules, Spec
 from tpr_jax.ops import lowrank
 
-_COMMON = dict(rank=8, alpha_init=8.0, beta_init=1.0, m_relative=False, dropout=0.0)
-_PLAIN = dict(learn_scale=False, learn_base_scale=False, scale_by_rank=True)
-METHODS: dict[str, dict[str, Any]] = {
-  "lora": dict(_COMMON, **_PLAIN, norm_per="", detach_norm=False, a_init="kaiming"),
-  "dora": dict(
-    _COMMON, **_PLAIN, norm_per="output", detach_norm=True, a_init="kaiming"
-  ),
-  "wora": dict(
-    _COMMON,
-    learn_scale=True,
-    learn_base_scale=True,
-    scale_by_rank=False,
-    norm_per="input",
-    detach_norm=False,
-    a_init="normal",
-  ),
-}
 _CHOICES = dict(norm_per=("input", "output"), a_init=("normal", "kaiming"))
 _ONLY_NORMALISED = ("norm_per", "detach_norm", "m_relative")
 _LEAF = re.compile(rf"^(.+)/{adapter.NAME}/(\w+)$")

@@ -76,23 +76,15 @@ class Experiment:
     data = self.config.data
     options = data.options.to_dict()
     train = data_build.dataset(data.name, data.root, data.train, options)
-    judged = self._judged(train)
-    val = None
+    # Held out of the whole split, so that validation is the same for every cut.
+    # `get`: for runs older than the field.
+    judged, val = kept.judged(train, data.get("filter", "")), None
     if data.val:
       changed = {**options, **data.val_options.to_dict()}
       val = data_build.dataset(data.name, data.root, data.val, changed)
     elif data.val_share:
       train, val = data_build.hold_out(train, data.val_share, data.val_seed)
     return judged.apply(train) if judged else train, val
-
-  def _judged(self, whole: Dataset) -> kept.Judged | None:
-    """Which pairs of the training split to keep; None: all of them."""
-    folder = self.config.data.get("filter", "")  # for runs older than the field
-    if not folder:
-      return None
-    judged = kept.read(folder)
-    judged.check(whole)
-    return judged
 
   def eval_data(self, name: str) -> Dataset:
     """The dataset of one entry of `config.evals`."""

@@ -46,7 +46,7 @@ class Side(nn.Module):
     temperature = self.param("temperature", nn.initializers.constant(0.07), ())
     states = self.text.text(ids, train)
     pairs = self.text.fusion(states, ids != 0, image_tokens, train=train)
-    both = self.text.multi_modal(ids, ids != 0, image_tokens, train)
+    both = self.text(ids, image_tokens, train)
     return dict(
       image=self.image_projection(image_tokens, train=train) / temperature,
       text=self.text_projection(states, train=train),

@@ -66,9 +66,10 @@ def test_fusion_agrees_with_transformers(golden, params):
 
 def test_masked_words_agree_with_transformers(golden, params):
   given = golden[1]
-  tower = applied("multi_modal")
-  args = given["masked"], given["ids"] != 0, given["image_tokens"]
-  out = tower(params["text"], *args, image_mask=given["image_mask"])
+  real = given["ids"] != 0
+  states = applied("text")(params["text"], given["masked"], mask=real)
+  args = states, real, given["image_tokens"], given["image_mask"]
+  out = applied("fusion")(params["text"], *args)
   np.testing.assert_allclose(out, given["multi_modal"], **CLOSE)
   head = jax.jit(TiedWords().apply)
   words = head({"params": params["words"]}, out, params["text"]["token_embedding"])

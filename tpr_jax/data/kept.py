@@ -199,17 +199,23 @@ def read(folder: str | os.PathLike) -> Judged:
   return Judged(folder, about, keep, np.sort(np.array(kept, np.int64)))
 
 
-def filtered(whole: Dataset, folder: str) -> Dataset:
-  """A training split that a config names, cut down as its data.filter says; "": as is.
+def judged(whole: Dataset, folder: str) -> Judged | None:
+  """The manifest that a config's data.filter names for `whole`; None: it names none.
 
   Raises:
     DatasetError: no manifest in `folder`, or one of other data.
   """
   if not folder:
-    return whole
-  judged = read(folder)
-  judged.check(whole)
-  return judged.apply(whole)
+    return None
+  found = read(folder)
+  found.check(whole)
+  return found
+
+
+def filtered(whole: Dataset, folder: str) -> Dataset:
+  """A training split, cut down as data.filter says; "": as is. Raises as `judged`."""
+  found = judged(whole, folder)
+  return found.apply(whole) if found else whole
 
 
 def among(keys: np.ndarray, known: np.ndarray) -> np.ndarray:

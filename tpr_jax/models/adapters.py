@@ -35,7 +35,6 @@ from tpr_jax.ops import lowrank
 _CHOICES = dict(norm_per=("input", "output"), a_init=("normal", "kaiming"))
 _ONLY_NORMALISED = ("norm_per", "detach_norm", "m_relative")
 _LEAF = re.compile(rf"^(.+)/{adapter.NAME}/(\w+)$")
-SCALES = rf"/{adapter.NAME}/(alpha|beta|magnitude)$"  # all but A and B
 
 
 class AdapterError(ValueError):

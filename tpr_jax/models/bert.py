@@ -3,11 +3,11 @@
 Devlin et al., arXiv:1810.04805, with ALBEF's division (arXiv:2107.07651) as APTM
 (arXiv:2306.02898) and MRA (arXiv:2507.10195) use it: layers 0 .. fusion_layer - 1 read
 the text, and the others have a cross-attention to image tokens between self-attention
-and MLP. Three ways through it share all parameters:
+and MLP:
 
-  text           ids -> states                 the first layers: features, ITM's texts
-  fusion         states, image -> states       the other layers: matching (ITM)
-  multi_modal    ids, image -> states          all layers: masked words (MLM)
+  text      ids -> states              the first layers: features
+  fusion    states, image -> states    the other layers: matching (ITM); masked words
+                                       (MLM), of a text that was read masked
 
 There is no pooler, and every token is of segment 0. Departure from PyTorch's modules:
 the embedding of the padding learns as any other word's does (`padding_idx` freezes it).
@@ -84,8 +84,9 @@ class BertTower(nn.Module):
   def __call__(
     self, ids: jax.Array, image_tokens: jax.Array, train: bool = False
   ) -> jax.Array:
-    """`multi_modal` of a text that nothing is masked in: every parameter is used."""
-    return self.multi_modal(ids, real_tokens(ids), image_tokens, train)
+    """int [B, L], B images -> [B, L, D] behind all layers: every parameter is used."""
+    states = self.text(ids, train)
+    return self.fusion(states, real_tokens(ids), image_tokens, None, train)
 
   def words(self) -> jax.Array:
     """float32 [V, D]: the token table, for heads that are tied to it."""
@@ -104,7 +105,19 @@ class BertTower(nn.Module):
     Raises:
       ValueError: L > length.
     """
-    return self._read(ids, real_tokens(ids) if mask is None else mask, train)
+    length = ids.shape[1]
+    if length > self.length:
+      raise ValueError(
+        f"texts have {length} tokens; the position table holds {self.length}"
+        " (length of the text tower)"
+      )
+    x = jnp.take(self.token_embedding, ids, axis=0)
+    x = x + self.position_embedding[:length] + self.segment_embedding[0]
+    x = self.drop(self.ln_embedding(x), deterministic=not train)
+    mask = _over_keys(real_tokens(ids) if mask is None else mask)
+    for layer in self.layer[: self.fusion_layer]:
+      x = layer(x, mask, None, None, train)
+    return x
 
   def fusion(
     self,
@@ -136,24 +149,6 @@ class BertTower(nn.Module):
       states = layer(states, mask, image, image_mask, train)
     return states
 
-  def multi_modal(
-    self,
-    ids: jax.Array,
-    mask: jax.Array,
-    image_tokens: jax.Array,
-    train: bool = False,
-    image_mask: jax.Array | None = None,
-  ) -> jax.Array:
-    """int [B, L], B images -> [B, L, D] behind all layers.
-
-    Args:
-      mask: bool [B, L], the real tokens of the text before words were masked in it: a
-        masked position that was padding is still not looked at.
-      image_tokens, image_mask: as in `fusion`.
-    """
-    states = self._read(ids, mask, train)
-    return self.fusion(states, mask, image_tokens, image_mask, train)
-
   def image_keys(self, image_tokens: jax.Array) -> jax.Array:
     """[B, T, D_v] -> [B, fusion layers, T, 2 D]: all that `fusion` needs of an image.
 
@@ -163,21 +158,6 @@ class BertTower(nn.Module):
     self._check_image(image_tokens, None)
     layers = self._fusion_layers()
     return jnp.stack([post_norm.join(x.keys(image_tokens)) for x in layers], axis=1)
-
-  def _read(self, ids: jax.Array, mask: jax.Array, train: bool) -> jax.Array:
-    length = ids.shape[1]
-    if length > self.length:
-      raise ValueError(
-        f"texts have {length} tokens; the position table holds {self.length}"
-        " (length of the text tower)"
-      )
-    x = jnp.take(self.token_embedding, ids, axis=0)
-    x = x + self.position_embedding[:length] + self.segment_embedding[0]
-    x = self.drop(self.ln_embedding(x), deterministic=not train)
-    mask = _over_keys(mask)
-    for layer in self.layer[: self.fusion_layer]:
-      x = layer(x, mask, None, None, train)
-    return x
 
   def _fusion_layers(self) -> Sequence[nn.Module]:
     return self.layer[self.fusion_layer :]

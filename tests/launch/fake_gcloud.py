@@ -19,13 +19,20 @@ FOLDER = pathlib.Path(os.environ["FAKE_GCLOUD"])
 STATES, HOSTS = FOLDER / "states", (FOLDER / "hosts" / "0", FOLDER / "hosts" / "1")
 
 
+def answer(states):
+  """At once: other calls read the file meanwhile."""
+  written = FOLDER / "states.writing"
+  written.write_text("\n".join(states))
+  written.replace(STATES)
+
+
 def describe(_):
   if not STATES.exists():
     print("ERROR: (gcloud) NOT_FOUND: Resource was not found", file=sys.stderr)
     return 1
   first, *others = STATES.read_text().split()
   if others:
-    STATES.write_text("\n".join(others))
+    answer(others)
   print(first)
   return 0
 
@@ -34,7 +41,7 @@ def create(_):
   if STATES.exists():
     print("ERROR: (gcloud) ALREADY_EXISTS", file=sys.stderr)
     return 1
-  STATES.write_text((FOLDER / "provision").read_text())
+  answer((FOLDER / "provision").read_text().split())
   for host in HOSTS:
     host.mkdir(parents=True)
   return 0

@@ -75,7 +75,8 @@ def sweep(
   Args:
     name: names the folder, runs/NAME-sweep.
     rows: (row of the table, `--config` value, overrides), in the order of the table;
-      an override is "train.steps=500", without `--config.`.
+      an override is "train.steps=500", without `--config.`; "{seed}" in it is the run's
+      seed, as in "model.init_from=runs/first-sweep/CFAM-seed{seed}".
     scores: columns, "EVAL/METRIC"; EVAL is an entry of `evals` in every row's config.
       The first one is drawn and compared.
     fields: those below.

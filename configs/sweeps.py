@@ -13,6 +13,10 @@ r"""Sweeps: tables of several runs with several seeds, on rendered people.
   python -m tpr_jax.main --mode=sweep --config=configs/sweeps.py:ga_dms
     GA-DMS with and without its masks, on captions with wrong words, from the towers of
     the first command
+  python -m tpr_jax.main --mode=sweep --config=configs/sweeps.py:mra
+  python -m tpr_jax.main --mode=sweep --config=configs/sweeps.py:mra_tuned
+    MRA pre-trained with and without its region losses; then fine-tuned on people of
+    another camera, from each of these and from nothing
 
 Every run is a process of its own, in runs/NAME-sweep/ROW-seedS. The same command again
 skips what is finished and continues what is not. --config.seeds="(0,1,2,3,4)" adds
@@ -28,7 +32,7 @@ A sweep of one's own is a file like this one: common.sweep says what a row is.
 
 from configs import common
 
-NAMES = ("ablation", "baselines", "granularity", "ga_dms")
+NAMES = ("ablation", "baselines", "granularity", "ga_dms", "mra", "mra_tuned")
 TEXTS = ("fine", "medium", "coarse")
 LOSSES = ("InfoNCE", "+ L_gs", "+ L_ls", "+ L_m", "+ L_cid")
 SCORES = ("test/R1", "test/mAP", "test_coarse/R1")
@@ -38,7 +42,8 @@ WORDS = "runs/ga_dms-words"
 def get_config(arg=None):
   name = common.parse(arg, NAMES).name
   made = dict(ablation=_ablation, baselines=_baselines, granularity=_granularity)
-  return dict(made, ga_dms=_ga_dms)[name]()
+  made.update(ga_dms=_ga_dms, mra=_mra, mra_tuned=_mra_tuned)
+  return made[name]()
 
 
 def _ablation():
@@ -95,3 +100,49 @@ def _ga_dms():
     "eval.ci_resamples=0",
   )
   return common.sweep("ga_dms", made, ("test_coarse/R1", "test_coarse/mAP"), base=every)
+
+
+# Small enough for six pre-trainings: about 226,000 parameters, pictures of 64 x 32.
+_SMALL = (
+  "model.image_size=(64,32)",
+  "model.patch=4",
+  "model.window=4",
+  "model.window_last=4",
+  "model.vision_width=16",
+  "model.vision_depths=(1,2)",
+  "model.vision_heads=(2,2)",
+  "model.text_positions=64",
+  "model.text_width=48",
+  "model.text_hidden=96",
+  "model.text_heads=4",
+  "model.joint_dim=48",
+  "data.eval_image=resize(64,32,'bicubic')",
+  "data.image=resize(64,32,'bicubic')",
+  "data.options.identities=1500",
+  "data.options.views=1",
+  "eval.ci_resamples=0",
+)
+_AGAIN = ("test/R1", "test/mAP", "test_coarse/R1", "test.reranked/R1")
+
+
+def _mra():
+  """Nothing but the losses differs: neither row crops around the boxes."""
+  base, regions = "configs/mra.py:rendered_synthetic", "data.views.region=(8,4)"
+  rows = [
+    ("without regions", f"{base},regions=False", ()),
+    ("with regions", base, (regions,)),
+  ]
+  every = (*_SMALL, "train.steps=600", "train.eval_every=1.0")
+  return common.sweep("mra", rows, _AGAIN, base=every, baseline=rows[0][0])
+
+
+def _mra_tuned():
+  base, first = "configs/mra.py:rendered_target", "model.init_from=runs/mra-sweep"
+  rows = [
+    ("no pre-training", base, ()),
+    ("pre-trained without regions", base, (f"{first}/without_regions-seed{{seed}}",)),
+    ("pre-trained with regions", base, (f"{first}/with_regions-seed{{seed}}",)),
+  ]
+  every = (*_SMALL, "data.options.identities=300", "train.steps=300")
+  every += ("train.eval_every=5.0",)
+  return common.sweep("mra_tuned", rows, _AGAIN, base=every, baseline=rows[0][0])

@@ -30,6 +30,16 @@ def test_a_row_wins_over_the_base(place):
   assert made.runs[0].config["optim"]["lr"] == 1e-3
 
 
+def test_an_override_can_name_the_seed_of_its_run(place):
+  places = ("model.init_from=first/A-seed{seed}", "name=s{seed}{seed}")
+  made = place.plan(rows=[("A", CFAM, places[1:])], base=places[:1])
+  for run in made.runs:
+    assert run.config["model"]["init_from"] == f"first/A-seed{run.seed}"
+    assert run.config["name"] == f"s{run.seed}{run.seed}"
+    assert f"--config.model.init_from=first/A-seed{run.seed}" in run.arguments
+  assert [run.seed for run in made.runs] == [0, 1]
+
+
 def test_the_second_stage_is_a_column_where_every_row_has_one(place):
   scores = ("test/R1", "test.reranked/R1")
   made = place.plan(scores=scores, base=("eval.rerank.by=local",))

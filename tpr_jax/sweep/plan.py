@@ -13,6 +13,7 @@ from tpr_jax import config as configs
 from tpr_jax import rankings
 from tpr_jax.report import tables
 
+SEED = "{seed}"  # in an override: the run's own
 FIELDS = ("name", "rows", "scores", "seeds", "base", "baseline", "jobs")
 
 
@@ -73,11 +74,11 @@ def build(config: ConfigDict, folder: pathlib.Path) -> Plan:
   names = _folder_names([row[0] for row in config.rows])
   made: dict[tuple[str, int], Run] = {}
   for row, value, overrides in config.rows:
-    words = (*config.base, *overrides)
-    with _named(row):
-      single = _config_of_run(configs.resolve(value), words)
-      _check_scores(single, config.scores)
     for seed in config.seeds:
+      words = [word.replace(SEED, str(seed)) for word in (*config.base, *overrides)]
+      with _named(row):
+        single = _config_of_run(configs.resolve(value), words)
+        _check_scores(single, config.scores)
       own = folder / f"{names[row]}-seed{seed}"
       plain = {**configs.plain(single), "seed": seed}
       why = configs.occupied(own, plain)

@@ -130,7 +130,7 @@ def test_every_row_that_ships_builds(tmp_path, name, row):
   sweep.baseline = ""
   made = plan.build(sweep, tmp_path)
   assert [r.seed for r in made.runs] == [0, 1, 2]
-  assert all(r.config["data"]["name"] == "rendered" for r in made.runs)
+  assert all(r.config["data"]["name"].startswith("rendered") for r in made.runs)
 
 
 def test_what_ships():
@@ -147,6 +147,12 @@ def test_what_ships():
       ),
       "30% wrong, cosine",
       "30% wrong, random",
+    ],
+    "mra": ["without regions", "with regions"],
+    "mra_tuned": [
+      "no pre-training",
+      "pre-trained without regions",
+      "pre-trained with regions",
     ],
   }
   numbered = [value for _, value, _ in SHIPPED["ablation"].rows]

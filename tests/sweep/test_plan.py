@@ -154,6 +154,12 @@ def test_what_ships():
       "pre-trained without regions",
       "pre-trained with regions",
     ],
+    "kept": [
+      "right captions",
+      "all",
+      *("90 %", "80 %", "70 %", "70 %, same epochs", "50 %", "50 %, same epochs"),
+    ],
+    "few_weights": ["full", "lora", "dora", "wora"],
   }
   numbered = [value for _, value, _ in SHIPPED["ablation"].rows]
   assert numbered == [f"{CFAM}:rendered,ablation={number}" for number in range(5)]

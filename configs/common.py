@@ -77,8 +77,9 @@ def sweep(
     rows: (row of the table, `--config` value, overrides), in the order of the table;
       an override is "train.steps=500", without `--config.`; "{seed}" in it is the run's
       seed, as in "model.init_from=runs/first-sweep/CFAM-seed{seed}".
-    scores: columns, "EVAL/METRIC"; EVAL is an entry of `evals` in every row's config.
-      The first one is drawn and compared.
+    scores: columns, "EVAL/METRIC"; EVAL is an entry of `evals` in every row's config,
+      METRIC one of retrieval or of phrases found ("pointing"). The first one is drawn
+      and compared.
     fields: those below.
   """
   c = ConfigDict(dict(name=name, rows=tuple(rows), scores=tuple(scores)))

@@ -139,6 +139,7 @@ _SMALL = (
   "eval.ci_resamples=0",
 )
 _AGAIN = ("test/R1", "test/mAP", "test_coarse/R1", "test.reranked/R1")
+_AGAIN += ("test/pointing", "test/energy")
 
 
 def _mra():

@@ -30,6 +30,22 @@ def test_a_row_wins_over_the_base(place):
   assert made.runs[0].config["optim"]["lr"] == 1e-3
 
 
+def test_phrases_found_are_a_column_where_they_are_looked_for(place):
+  rows = [("A", "configs/mra.py", ())]
+  names = ("test/pointing", "test/R1")
+  made = place.plan(rows=rows, scores=names, base=(), baseline="")
+  assert made.scores == names
+  for score, fields in (
+    ("test_coarse/pointing", ()),  # a test without regions
+    ("test.reranked/pointing", ()),
+    ("test/pointing", ("eval.localise=0",)),
+  ):
+    with pytest.raises(configs.ConfigError, match="whose data has regions"):
+      place.plan(rows=[("A", "configs/mra.py", fields)], scores=(score,), base=())
+  with pytest.raises(configs.ConfigError, match="whose data has regions"):
+    place.plan(scores=("test/energy",))
+
+
 def test_an_override_can_name_the_seed_of_its_run(place):
   places = ("model.init_from=first/A-seed{seed}", "name=s{seed}{seed}")
   made = place.plan(rows=[("A", CFAM, places[1:])], base=places[:1])

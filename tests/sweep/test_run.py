@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.sweep.place import R1
 from tpr_jax import config as configs
-from tpr_jax.sweep import picture, processes, run
+from tpr_jax.sweep import picture, processes, results, run
 
 
 def test_two_rows_with_two_seeds(place, capsys):
@@ -118,6 +118,14 @@ def test_results_without_the_score_are_a_failure(place):
     assert place.run() == 1
     problem = place.summary()["runs"][2]["problem"]
     assert "results.json" in problem and why in problem
+
+
+def test_the_phrases_found_are_those_of_the_first_row(place):
+  rows = [dict(name="all", pointing=48.5), dict(name="bag", pointing=10.0)]
+  found = dict(evals=dict(test=dict(localise=dict(rows=rows))))
+  assert results._score(found, "test/pointing") == 48.5
+  with pytest.raises(ValueError, match="no number for test/energy"):
+    results._score(found, "test/energy")
 
 
 def test_when_every_run_fails_there_is_no_picture(place):

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from tpr_jax import config as configs
 from tpr_jax import rankings
+from tpr_jax.metrics import localisation
 from tpr_jax.report import tables
 
 SEED = "{seed}"  # in an override: the run's own
@@ -209,7 +210,21 @@ def _check_scores(config: ConfigDict, scores: Sequence[str]) -> None:
       raise configs.ConfigError(f"score {name!r}: evals has {known}, no {entry!r}")
     if entry in again and metric == "mSD":
       raise configs.ConfigError(f"score {name!r}: a re-ranked list has no mSD")
-    if metric not in tables.METRICS:
+    if metric in localisation.SCORES:
+      _check_localised(config, name, entry)
+    elif metric not in tables.METRICS:
+      known = ", ".join((*tables.METRICS, *localisation.SCORES))
       raise configs.ConfigError(
-        f"score {name!r}: expected EVAL/METRIC with one of {', '.join(tables.METRICS)}"
+        f"score {name!r}: expected EVAL/METRIC with one of {known}"
       )
+
+
+def _check_localised(config: ConfigDict, name: str, entry: str) -> None:
+  """Are phrases looked for in this test (tpr_jax/localise.py)?"""
+  test = config.evals.get(entry)  # None: a re-ranked list
+  regions = test is not None and test.options.get("regions", True)
+  if not config.get("eval", {}).get("localise") or not regions:
+    raise configs.ConfigError(
+      f"score {name!r}: phrases are looked for in tests whose data has regions, one"
+      " stage, with eval.localise above 0"
+    )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tpr_jax import config as configs
+from tpr_jax.metrics import localisation
 from tpr_jax.sweep.plan import Plan, Run
 
 Summary = dict[str, Any]  # what sweep.json holds
@@ -85,7 +86,11 @@ def _run(run: Run, plan: Plan, problem: str) -> dict[str, Any]:
 def _score(results: Mapping[str, Any], name: str) -> float:
   """The number of "EVAL/METRIC"; ValueError where there is none."""
   entry, _, metric = name.partition("/")
-  found = results.get("evals", {}).get(entry, {}).get("t2i", {}).get(metric)
+  test = results.get("evals", {}).get(entry, {})
+  if metric in localisation.SCORES:  # of all phrases, the first row
+    found = test.get("localise", {}).get("rows", [{}])[0].get(metric)
+  else:
+    found = test.get("t2i", {}).get(metric)
   if isinstance(found, bool) or not isinstance(found, int | float):
     raise ValueError(f"holds no number for {name}")
   if not math.isfinite(found):

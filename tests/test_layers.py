@@ -67,6 +67,7 @@ LAYER = dict(
   model_eval=7,
   matrix=8,
   filter=8,
+  search=8,
   plan=8,
   cli=9,
   supervise=9,

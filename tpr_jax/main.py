@@ -36,6 +36,12 @@ Modes (`--mode`):
            (`--topology=v5e:4x4,v5e:8x8`, `--batches=512,2048`): memory, FLOPs,
            collectives and an estimated step time; `--out` keeps the table and the
            programs, and the same command again does what is missing
+  index    embeds the pictures of a folder by any model, `--run=RUN_OR_MODEL
+           --images=FOLDER --index=DIR`, with a table about them (`--metadata=FILE`) if
+           there is one; the same command again does what is new, changed or gone
+  search   finds pictures of an index (`--index=DIR`) by a sentence (`--query`), by a
+           picture (`--image`) or both, among those that meet a condition (`--where`): a
+           table, JSON (`--json`), a page or a picture (`--sheet`)
   export   writes the selected checkpoint of a run (`--run`, or the same `--config`) to
            the folder `--out`, with a model card, as `--format` says: huggingface
            (transformers.CLIPModel; the default), openclip, or stablehlo (both encoders
@@ -261,6 +267,42 @@ def _plan() -> int:
   )()
 
 
+def _index() -> int:
+  from tpr_jax.search import settings
+
+  asked = settings.indexing(
+    model=cli.RUN.value,
+    images=cli.IMAGES.value,
+    index=cli.INDEX.value,
+    metadata=cli.METADATA.value,
+    image_size=cli.IMAGE_SIZE.value,
+    tokenizer=cli.TOKENIZER.value,
+    activation=cli.ACTIVATION.value,
+  )
+  from tpr_jax.search import run  # its model brings JAX, which takes seconds
+
+  return run.index(asked)
+
+
+def _search() -> int:
+  from tpr_jax.search import settings
+
+  asked = settings.searching(
+    index=cli.INDEX.value,
+    query=cli.QUERY.value,
+    image=cli.IMAGE.value,
+    top=cli.TOP.value,
+    where=cli.WHERE.value,
+    image_weight=cli.IMAGE_WEIGHT.value,
+    model=cli.RUN.value,
+    sheet=cli.SHEET.value,
+    json=cli.JSON.value,
+  )
+  from tpr_jax.search import run
+
+  return run.search(asked)
+
+
 def _dispatch() -> int:
   mode = cli.MODE.value
   cli.check_flags()
@@ -278,6 +320,8 @@ def _dispatch() -> int:
     return _filter()
   if mode == "plan":
     return _plan()
+  if mode in ("index", "search"):
+    return {"index": _index, "search": _search}[mode]()
   if mode == "export":
     return _export()
   if mode == "inspect":

@@ -1,0 +1,125 @@
+"""The vectors of an index in memory, and the exact best of them.
+
+A search is one product of a matrix and a vector: it reads every number once, and
+numpy's BLAS does that at the speed of memory. So nothing is compiled for it, and a
+search by a stored vector imports no JAX.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tpr_jax.search.store import Store, rows_of
+
+_PRODUCTS = 1 << 25  # similarities held at once by a batch of queries
+_ROUNDING = 1e-6  # spread of cosines that are equal but for rounding
+
+
+class Gallery:
+  """The whole pictures of one version of a store.
+
+  Attributes:
+    vectors: float32 [N, D], unit rows.
+    ids: int64 [N] `_rowid`.
+    order: int64 [N], the place of each path among all of them: ties are in this order,
+      whatever the order of the files in the store.
+  """
+
+  def __init__(self, store: Store):
+    whole = "problem is null"
+    paths, ids = [], []
+    for batch in store.read(["path"], whole, ids=True):
+      paths.append(batch["path"])
+      ids.append(batch["_rowid"].to_numpy())
+    self.ids = np.concatenate(ids or [np.zeros(0)]).astype(np.int64)
+    count = len(self.ids)
+    ranks = pc.rank(pa.chunked_array(paths, pa.string()), tiebreaker="first")
+    self.order = ranks.to_numpy().astype(np.int64)
+    # Filled in place: a list of parts and their concatenation would need twice as much.
+    self.vectors = np.empty((count, store.dim), np.float32)
+    by_id = np.argsort(self.ids, kind="stable")
+    for batch in store.read(["vector"], whole, ids=True):
+      asked = batch["_rowid"].to_numpy().astype(np.int64)
+      at = by_id[np.searchsorted(self.ids, asked, sorter=by_id)]
+      self.vectors[at] = rows_of(batch["vector"], store.dim)
+
+  def __len__(self) -> int:
+    return len(self.ids)
+
+  def cosines(self, query: np.ndarray) -> np.ndarray:
+    """float32 [D] -> float32 [N]."""
+    return self.vectors @ query
+
+  def among(self, ids: np.ndarray) -> np.ndarray:
+    """int64 [M] `_rowid` -> bool [N], which rows they are."""
+    return np.isin(self.ids, ids)
+
+  def best(
+    self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None
+  ) -> list[np.ndarray]:
+    """Rows of the k largest cosines of each query, best first; exact.
+
+    Args:
+      queries: float32 [Q, D].
+      allowed: bool [N]; None: all.
+
+    Returns:
+      int64 [min(k, allowed rows)] for each query.
+    """
+    found: list[np.ndarray] = []
+    step = max(1, _PRODUCTS // max(len(self), 1))
+    for start in range(0, len(queries), step):
+      scores = queries[start : start + step] @ self.vectors.T
+      found += [best(each, self.order, k, allowed) for each in scores]
+    return found
+
+
+def best(
+  scores: np.ndarray, order: np.ndarray, k: int, allowed: np.ndarray | None = None
+) -> np.ndarray:
+  """The k rows with the largest scores, best first; of equal scores the lowest order.
+
+  Args:
+    scores: float [N], finite. order: int [N], distinct. allowed: bool [N]; None: all.
+
+  Returns:
+    int64 [min(k, allowed rows)].
+  """
+  rows = None if allowed is None else np.flatnonzero(allowed)
+  values = scores if rows is None else scores[rows]
+  k = min(k, len(values))
+  if k < 1:
+    return np.zeros(0, np.int64)
+  # All that reach the k-th value, so that those equal to it are chosen by order.
+  last = np.partition(values, len(values) - k)[len(values) - k]
+  near = np.flatnonzero(values >= last)
+  if rows is not None:
+    near = rows[near]
+  return near[np.lexsort((order[near], -scores[near]))][:k]
+
+
+def standard(cosines: Sequence[np.ndarray], shares: Sequence[float]) -> np.ndarray:
+  """Several similarities of the same rows as one: the weighted sum of standard scores.
+
+    z_n = sum_j w_j (s_jn - mean_n s_jn) / sd_n s_jn
+
+  Cosines of two pictures are larger, and spread wider, than those of a sentence and a
+  picture: added as they are, the picture alone would decide. In its own standard
+  deviations over this gallery, each says how unusual a match is. A similarity without
+  any spread tells nothing apart, and counts as 0.
+
+  Args:
+    cosines: J arrays, float32 [N]. shares: J weights.
+
+  Returns:
+    float64 [N].
+  """
+  total = np.zeros(len(cosines[0]))
+  for values, share in zip(cosines, shares, strict=True):
+    wide = values.astype(np.float64)
+    spread = wide.std() if len(wide) else 0.0
+    if spread > _ROUNDING:
+      total += share * (wide - wide.mean()) / spread
+  return total

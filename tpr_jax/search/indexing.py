@@ -1,0 +1,370 @@
+"""`--mode=index`: brings an index up to date with a folder of pictures.
+
+What is new or changed is read; what is new by its content is encoded; what moved takes
+its row along; what is gone is removed last. Rows are written in batches, each whole or
+not at all, so a process that is killed loses the batch in hand, and the same command
+does the rest. Readers see the version that they opened.
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from tpr_jax import config as configs
+from tpr_jax.core import lock
+from tpr_jax.core.times import duration
+from tpr_jax.data.damage import Damage
+from tpr_jax.search import about, reading, sidecar, walk
+from tpr_jax.search.encoder import BATCH, Lazy, Model
+from tpr_jax.search.problems import SearchError
+from tpr_jax.search.reading import Broken, Copy, Fresh, Gone, Same
+from tpr_jax.search.settings import Indexing
+from tpr_jax.search.store import Known, Store
+from tpr_jax.search.walk import Found
+
+BROKEN = "broken.json"
+COMMIT, EVERY = 1024, 20.0  # rows, seconds: whichever comes first
+_UPDATED = 4096  # rows of a change of metadata in one commit
+
+
+@dataclasses.dataclass
+class Done:
+  """What a run did. encoded: pictures; seconds: that reading and encoding took."""
+
+  new: int = 0
+  changed: int = 0
+  renamed: int = 0
+  deleted: int = 0
+  unchanged: int = 0
+  described: int = 0
+  broken: int = 0
+  encoded: int = 0
+  seconds: float = 0.0
+
+
+class Indexer:
+  """One run of `--mode=index`.
+
+  Args:
+    asked: checked settings.
+    model: what encodes.
+    say: takes lines for people.
+  """
+
+  def __init__(
+    self,
+    asked: Indexing,
+    model: Model,
+    say: Callable[[str], None] = lambda line: print(line, flush=True),
+  ):
+    self.asked, self._model, self._say = asked, model, say
+
+  def __call__(self) -> Done:
+    """Raises:
+    SearchError: the folders, the side-car or the model do not fit.
+    """
+    with self._alone():
+      found = about.read(self.asked.index)
+      if found is not None:
+        self._same_folder(found)
+        about.check_weights(self.asked.index, found, self._model.identity())
+      table = sidecar.read(self.asked.metadata) if self.asked.metadata else None
+      walked = self._walk(found is None)
+      store = self._store(found)
+      return _Update(self.asked, walked, table, store, self._encoder, self._say)()
+
+  # --- before ---------------------------------------------------------------------
+
+  @contextlib.contextmanager
+  def _alone(self) -> Iterator[None]:
+    index = self.asked.index
+    if index.exists() and not index.is_dir():
+      raise SearchError(f"--index={index} is a file; give a folder")
+    if index.is_dir():
+      about.read(index)  # before a lock is put into a folder of something else
+    try:
+      with lock.alone(index / about.LOCK, "--mode=index"):
+        yield
+    except lock.Locked as error:
+      raise SearchError(
+        f"{index}: another --mode=index is at work there; wait for it (searching is"
+        " possible meanwhile)"
+      ) from error
+
+  def _same_folder(self, found: Mapping[str, Any]) -> None:
+    there, asked = pathlib.Path(found["images"]), self.asked.images.resolve()
+    if there == asked:
+      return
+    if there.is_dir():
+      raise SearchError(
+        f"{self.asked.index} is of {there}, which is still there, and not of {asked}:"
+        " an index is of one folder; give another with --index=DIR"
+      )
+    self._say(f"{there} is not there any more: its index is now of {asked}")
+    about.write(self.asked.index, {**found, "images": str(asked)})
+
+  def _walk(self, new: bool) -> walk.Walked:
+    folder = self.asked.images
+    try:
+      walked = walk.walk(folder, self.asked.index)
+    except OSError as error:
+      raise SearchError(f"--images={folder} cannot be read: {error}") from error
+    others = f"; {walked.others:,} other files are left alone" if walked.others else ""
+    self._say(f"{folder}: {len(walked.files):,} pictures{others}")
+    if new and not walked.files:
+      raise SearchError(
+        f"--images={folder} has no pictures ({', '.join(walk.SUFFIXES)}): there is"
+        " nothing to index"
+      )
+    return walked
+
+  def _store(self, found: Mapping[str, Any] | None) -> Store:
+    """The table; a new index is claimed by its model first."""
+    index = self.asked.index
+    if found is None:
+      identity = self._model.identity()
+      encoder = self._model.load()
+      found = about.make(self.asked.images, identity, encoder)
+      about.write(index, found)
+      self._encoder = lambda: encoder
+    else:
+      self._encoder = Lazy(
+        self._model,
+        lambda model: self._say(f"Loading {found['model']['place']}"),
+        lambda encoder: about.check_encoder(index, found, encoder),
+      )
+    return Store(index, found["encoder"]["dim"])
+
+
+class _Update:
+  """The changes of one run, from what was walked to the last commit."""
+
+  def __init__(self, asked, walked, table, store, encoder, say):
+    self.asked, self.walked, self.sidecar = asked, walked, table
+    self.store, self.encoder, self.say = store, encoder, say
+    self.done = Done()
+    self._rows: list[dict[str, Any]] = []
+    self._fresh: list[Fresh] = []
+    self._restamped: list[dict[str, Any]] = []
+
+  def __call__(self) -> Done:
+    self.known = self.store.known()
+    self._there = set(self.known)
+    if self.sidecar is not None:
+      self.store.set_metadata(self.sidecar.columns)
+    files = self.walked.files
+    paths = {file.path for file in files}
+    gone = [p for p in self.known if p not in paths and not self.walked.is_shut(p)]
+    if gone and not files:
+      raise SearchError(
+        f"--images={self.asked.images} has no pictures, and the index has"
+        f" {len(self.known):,}: is the folder not mounted? To empty an index, remove"
+        f" {self.asked.index}"
+      )
+    unread = [f for f in files if not reading.unchanged(f, self.known.get(f.path))]
+    self.done.unchanged = len(files) - len(unread)
+    if unread:
+      gone += self._take_in(unread, gone)
+    self.store.remove(sorted(gone))
+    self.done.deleted += len(gone) - self.done.renamed
+    if self.sidecar is not None:
+      self._describe()
+    if unread or gone or self.done.described:
+      self.store.tidy()
+    self._report()
+    return self.done
+
+  # --- files ----------------------------------------------------------------------
+
+  def _take_in(self, files: Sequence[Found], gone: Sequence[str]) -> list[str]:
+    """Reads, encodes and writes -> paths that vanished while this ran."""
+    self._now = time.time_ns()
+    began = self._last = time.monotonic()
+    whole = {k.hash for k in self.known.values() if k.kind is None}
+    moved: dict[str, int] = {}  # hash -> files of it that are gone
+    for path in gone:
+      moved[self.known[path].hash] = moved.get(self.known[path].hash, 0) + 1
+    vanished, copies = [], []
+    found = reading.outcomes(self.asked.images, files, self.known, whole, self.encoder)
+    with tqdm(total=len(files), unit="image", disable=None) as bar:
+      for outcome in found:
+        bar.update()
+        known = self.known.get(outcome.file.path)
+        if isinstance(outcome, Gone):
+          vanished += [outcome.file.path] if known else []
+          continue
+        if isinstance(outcome, Same):
+          self._restamp(outcome)
+        elif isinstance(outcome, Copy):
+          copies.append(outcome)
+        elif isinstance(outcome, Fresh):
+          self._fresh.append(outcome)
+        else:
+          self._rows.append(self._broken(outcome))
+        self._count(outcome, known, moved)
+        if len(self._fresh) == BATCH:
+          self._encode()
+        full = len(self._rows) + len(copies) + len(self._restamped) >= COMMIT
+        if full or time.monotonic() - self._last > EVERY:
+          self._commit(copies)
+          if bar.disable:
+            rate = bar.n / (time.monotonic() - began)
+            self.say(f"{bar.n:,} of {len(files):,} pictures, {rate:.1f} images/s")
+    self._encode()
+    self._commit(copies)
+    self.done.seconds = time.monotonic() - began
+    return vanished
+
+  def _count(self, outcome, known: Known | None, moved: dict[str, int]) -> None:
+    if isinstance(outcome, Same):
+      self.done.unchanged += 1
+    elif known is not None:
+      self.done.changed += 1
+    elif moved.get(outcome.hash):
+      moved[outcome.hash] -= 1
+      self.done.renamed += 1
+    else:
+      self.done.new += 1
+
+  def _encode(self) -> None:
+    if not self._fresh:
+      return
+    vectors = self.encoder().encode_images([each.prepared for each in self._fresh])
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+      bad = self._fresh[int(np.argmin(finite))].file.path
+      raise SearchError(
+        f"the model's row of {bad} is not finite: its weights are damaged, or it"
+        " overflows"
+      )
+    for each, vector in zip(self._fresh, vectors, strict=True):
+      row = self._row(each.file, each.hash, each.time)
+      row.update(width=each.width, height=each.height, thumbnail=each.thumbnail)
+      self._rows.append({**row, "vector": vector})
+    self.done.encoded += len(self._fresh)
+    self._fresh = []
+
+  def _row(self, file: Found, digest: str, taken: Any) -> dict[str, Any]:
+    described = self.sidecar.of(file.path) if self.sidecar else {}
+    row = dict(path=file.path, hash=digest, **reading.stamps(file, self._now))
+    row |= {name: value for name, value in described.items() if name != sidecar.TIME}
+    return row | dict(file_time=taken, time=described.get(sidecar.TIME) or taken)
+
+  def _broken(self, each: Broken) -> dict[str, Any]:
+    row = self._row(each.file, each.hash, None)
+    return row | dict(kind=each.kind, problem=each.problem)
+
+  def _restamp(self, each: Same) -> None:
+    """The content is the same and the file's times are not."""
+    row = self._row(each.file, "", each.time)
+    known, file = self.known[each.file.path], each.file
+    stamps = (row["size"], row["modified"], row["changed"])
+    if stamps == (known.size, known.modified, known.changed):
+      return  # too young to be trusted, as before
+    if file.modified == known.modified:
+      # Rights or a name changed: the time that the side-car gave stays without it.
+      row = {k: row[k] for k in ("path", "size", "modified", "changed")}
+    self._restamped.append(row)
+
+  def _commit(self, copies: list[Copy]) -> None:
+    if copies:
+      there = self.store.with_hash(each.hash for each in copies)
+      for each in copies:
+        own = self._row(each.file, each.hash, each.time)
+        self._rows.append({**there[each.hash], **own})
+      copies.clear()
+    timed = [row for row in self._restamped if "time" in row]
+    plain = [row for row in self._restamped if "time" not in row]
+    if self.sidecar is None:
+      self._keep_metadata([*self._rows, *timed])
+    if self._rows:
+      paths = {row["path"] for row in self._rows}
+      self.store.put(self._rows, replaces=not paths.isdisjoint(self._there))
+      self._there |= paths
+      self._rows = []
+    stamps = ["size", "modified", "changed"]
+    if timed:
+      self.store.update(timed, [*stamps, "file_time", "time"])
+    if plain:
+      self.store.update(plain, stamps)
+    self._restamped = []
+    self._last = time.monotonic()
+
+  def _keep_metadata(self, rows: Sequence[dict[str, Any]]) -> None:
+    """Without a side-car, what an earlier one said of a path stays."""
+    names = list(self.store.metadata)
+    there = [row for row in rows if row["path"] in self._there]
+    old = self.store.take([row["path"] for row in there], [*names, "time", "file_time"])
+    for row, before in zip(there, old, strict=True):
+      row.update((name, before[name]) for name in names)
+      if before["time"] != before["file_time"]:
+        row["time"] = before["time"]
+
+  # --- metadata -------------------------------------------------------------------
+
+  def _describe(self) -> None:
+    """Brings the columns of the side-car to what it says now."""
+    names = [name for name in self.sidecar.columns if name != sidecar.TIME]
+    columns = [*names, "time"]
+    pending: list[dict[str, Any]] = []
+    for batch in list(self.store.read(["path", "file_time", *columns])):
+      for row in batch.to_pylist():
+        said = self.sidecar.of(row["path"])
+        said[sidecar.TIME] = said.get(sidecar.TIME) or row["file_time"]
+        if any(row[name] != said[name] for name in columns):
+          pending.append(dict(path=row["path"], **said))
+    for start in range(0, len(pending), _UPDATED):
+      self.store.update(pending[start : start + _UPDATED], columns)
+    self.done.described = len(pending)
+    files = {sidecar.key(file.path) for file in self.walked.files}
+    if lost := [path for path in self.sidecar.rows if path not in files]:
+      self.say(
+        f"{self.asked.metadata}: {len(lost):,} of {len(self.sidecar.rows):,} rows name"
+        f" no picture of the folder, for example {lost[0]}"
+      )
+    if bare := len(files - set(self.sidecar.rows)):
+      self.say(f"{self.asked.metadata}: says nothing of {bare:,} pictures")
+
+  # --- after ----------------------------------------------------------------------
+
+  def _report(self) -> None:
+    done, damage = self.done, self._damage()
+    done.broken = len(damage)
+    path = self.asked.index / BROKEN
+    if done.encoded:
+      self.say(
+        f"Encoded {done.encoded:,} pictures in {duration(done.seconds)}"
+        f" ({done.encoded / max(done.seconds, 1e-9):.1f} images/s)"
+      )
+    parts = ["new", "changed", "renamed", "deleted", "unchanged"]
+    counts = ", ".join(f"{getattr(done, part):,} {part}" for part in parts)
+    told = f"; metadata of {done.described:,} renewed" if done.described else ""
+    self.say(f"{self.asked.index}: {counts}{told}")
+    if damage:
+      configs.write_json(path, damage.to_json())
+      self.say(f"{len(damage):,} broken, which no search finds (all: {path}):")
+      for line in damage.lines():
+        self.say(line)
+    else:
+      path.unlink(missing_ok=True)
+    if self.sidecar is None and (names := list(self.store.metadata)) and done.new:
+      self.say(
+        f"The new pictures have no {', '.join(names)}: give --metadata=FILE again"
+      )
+
+  def _damage(self) -> Damage:
+    """All files of the folder that no search finds, of earlier runs too."""
+    total = len(self.walked.files) + len(self.walked.problems)
+    found = Damage(self.asked.images.name, total)
+    for batch in self.store.read(["path", "kind", "problem"], "problem is not null"):
+      for row in batch.to_pylist():
+        found.add(row["path"], row["kind"], row["problem"])
+    for path, reason in self.walked.problems.items():
+      found.add(path, "unopened", reason)
+    return found

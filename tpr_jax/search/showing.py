@@ -1,0 +1,185 @@
+"""An answer for people and programs: a table, JSON, a page, a picture."""
+
+import base64
+import datetime
+import io
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageOps
+
+from tpr_jax.core import text
+from tpr_jax.data import images
+from tpr_jax.report import pages, sheet
+from tpr_jax.search.index import Answer, Hit
+from tpr_jax.search.settings import Searching
+
+PAGE = "search.html"
+_WIDEST = 40  # characters of a cell; the JSON has all
+_PAPER, _PANEL, _INK, _SOFT = "#ffffff", "#f1f2f4", "#1d2129", "#6b7280"
+_COLUMNS, _THUMB, _GAP, _PAD, _LINE = 5, (144, 288), 16, 20, 15
+
+
+def table(answer: Answer) -> str:
+  """Rank, score, path and what is known beside them, for a terminal."""
+  if not answer.hits:
+    return "No picture."
+  first = answer.hits[0]
+  names = [name for name in first.values if name not in ("size", "width", "height")]
+  both = list(first.cosines) if len(first.cosines) > 1 else []
+  lines = [["", "path", "score", *both, *names]]
+  for hit in answer.hits:
+    cosines = [f"{hit.cosines[side]:.3f}" for side in both]
+    values = [_cut(shown(hit.values[name])) for name in names]
+    lines.append([str(hit.rank), hit.path, f"{hit.score:.3f}", *cosines, *values])
+  return "\n".join(text.aligned(lines, left=2))
+
+
+def plain(asked: Searching, about: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
+  """The answer as JSON values; times are ISO 8601."""
+  return dict(
+    index=str(asked.index),
+    images=about["images"],
+    query=asked.query or None,
+    image=None if asked.image is None else str(asked.image),
+    image_weight=asked.image_weight if asked.query and asked.image else None,
+    where=asked.where or None,
+    searched=answer.searched,
+    total=answer.total,
+    hits=[
+      dict(
+        rank=hit.rank,
+        score=hit.score,
+        path=hit.path,
+        cosines=dict(hit.cosines),
+        # Apart: a side-car may have a column called score, too.
+        values={name: _plain(value) for name, value in hit.values.items()},
+      )
+      for hit in answer.hits
+    ],
+  )
+
+
+def counted(answer: Answer) -> str:
+  """How many pictures were looked at, as a line."""
+  if answer.searched == answer.total:
+    return f"{answer.total:,} pictures"
+  return f"{answer.searched:,} of {answer.total:,} pictures meet the condition"
+
+
+def write(asked: Searching, about: Mapping[str, Any], answer: Answer) -> None:
+  """Writes `asked.sheet`: a page that needs nothing beside it, or a picture."""
+  path = asked.sheet
+  own = None if asked.image is None else _thumbnail(asked.image)
+  if path.suffix.lower() == ".png":
+    data = sheet.encode(draw(asked, answer, own))
+    partial = path.with_suffix(".tmp")
+    partial.write_bytes(data)
+    partial.replace(path)
+    return
+  pages.write(
+    path,
+    PAGE,
+    asked=asked,
+    own=None if own is None else _uri(_jpeg(own)),
+    searched=counted(answer),
+    images=about["images"],
+    model=about["model"]["place"],
+    hits=[
+      dict(
+        rank=hit.rank,
+        score=f"{hit.score:.3f}",
+        path=hit.path,
+        uri=_uri(hit.thumbnail),
+        facts=facts(hit),
+      )
+      for hit in answer.hits
+    ],
+  )
+
+
+def facts(hit: Hit) -> list[tuple[str, str]]:
+  """What is known about a hit, but for its size: (name, value)."""
+  skipped = ("size", "width", "height")
+  return [
+    (name, shown(value))
+    for name, value in hit.values.items()
+    if value is not None and name not in skipped
+  ]
+
+
+def draw(asked: Searching, answer: Answer, own: Image.Image | None) -> Image.Image:
+  """RGB picture: what was asked, and rows of five hits with score, path and facts."""
+  font, small = sheet.typeface(14), sheet.typeface(11)
+  cell = _THUMB[0] + _GAP
+  width = 2 * _PAD + _COLUMNS * cell - _GAP
+  left = _PAD + (60 + _GAP if own is not None else 0)
+  head = sheet.wrap(asked.query or "Pictures like this one", font, width - left - _PAD)
+  said = f"{asked.where}: {counted(answer)}" if asked.where else counted(answer)
+  head_small = sheet.wrap(said, small, width - left - _PAD)
+  top = _PAD + 20 * len(head) + _LINE * len(head_small) + _GAP
+  top = max(top, _PAD + 120 + _GAP) if own is not None else top
+  texts = [_caption(hit, small) for hit in answer.hits]
+  rows = [texts[i : i + _COLUMNS] for i in range(0, len(texts), _COLUMNS)]
+  heights = [_THUMB[1] + _GAP + _LINE * max(map(len, row)) for row in rows]
+  page = Image.new("RGB", (width, top + sum(heights) + _PAD), _PAPER)
+  pen = ImageDraw.Draw(page)
+  if own is not None:
+    page.paste(ImageOps.pad(own, (60, 120), color=_PANEL), (_PAD, _PAD))
+  y = _PAD
+  for line in head:
+    pen.text((left, y), line, font=font, fill=_INK)
+    y += 20
+  for line in head_small:
+    pen.text((left, y), line, font=small, fill=_SOFT)
+    y += _LINE
+  for number, (hit, lines) in enumerate(zip(answer.hits, texts, strict=True)):
+    row, column = divmod(number, _COLUMNS)
+    x, y = _PAD + column * cell, top + sum(heights[:row])
+    with Image.open(io.BytesIO(hit.thumbnail)) as picture:
+      page.paste(ImageOps.pad(picture.convert("RGB"), _THUMB, color=_PANEL), (x, y))
+    for place, line in enumerate(lines):
+      colour = _SOFT if place else _INK
+      at = (x, y + _THUMB[1] + 3 + _LINE * place)
+      pen.text(at, line, font=small, fill=colour)
+  return page
+
+
+def _caption(hit: Hit, font: Any) -> list[str]:
+  said = [f"{hit.rank}   {hit.score:.3f}", hit.path]
+  said += [f"{name} {value}" for name, value in facts(hit)]
+  return [line for part in said for line in sheet.wrap(part, font, _THUMB[0])]
+
+
+def shown(value: Any) -> str:
+  if isinstance(value, datetime.datetime):
+    return value.isoformat(" ", "seconds")
+  if isinstance(value, bool):
+    return "yes" if value else "no"
+  return "" if value is None else str(value)
+
+
+def _plain(value: Any) -> Any:
+  return value.isoformat() if isinstance(value, datetime.datetime) else value
+
+
+def _cut(said: str) -> str:
+  said = " ".join(said.split())
+  return said if len(said) <= _WIDEST else f"{said[: _WIDEST - 3]}..."
+
+
+def _thumbnail(path: pathlib.Path) -> Image.Image:
+  picture = Image.fromarray(images.decode(path))
+  picture.thumbnail((120, 240), Image.Resampling.LANCZOS)
+  return picture
+
+
+def _jpeg(picture: Image.Image) -> bytes:
+  out = io.BytesIO()
+  picture.save(out, "JPEG", quality=86)
+  return out.getvalue()
+
+
+def _uri(jpeg: bytes) -> str:
+  return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"

@@ -1,0 +1,268 @@
+"""The table of an index: a LanceDB table, in a folder of its own.
+
+One row a file, a broken one too (`problem` says why; no vector). Every write is one
+commit: a process that is killed leaves the table as it was before or after it, and who
+has opened the table reads the version of that moment whatever is written meanwhile.
+
+LanceDB is an extra; nothing imports it before a store is opened.
+"""
+
+import datetime
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from tpr_jax.search.problems import SearchError
+
+TABLE, FOLDER = "pictures", "lance"
+INSTALL = 'pip install "tpr_jax[search]"'
+_ALL = 1 << 40  # rows; a query without a limit gives ten
+_LISTED = 500  # values of one `in (...)`
+# Each commit adds a file or more. Many small ones make reading slow; merging them
+# writes them anew, so that it is not done for a few.
+_MANY = 64
+# Versions that readers may still have open.
+_KEPT = datetime.timedelta(days=1)
+_TYPES = {
+  "text": pa.string(),
+  "whole number": pa.int64(),
+  "number": pa.float64(),
+  "time": pa.timestamp("us"),
+  "yes or no": pa.bool_(),
+}
+_FIXED = (
+  ("path", pa.string()),
+  ("hash", pa.string()),
+  ("size", pa.int64()),
+  ("modified", pa.int64()),
+  ("changed", pa.int64()),
+  ("width", pa.int64()),
+  ("height", pa.int64()),
+  ("file_time", pa.timestamp("us")),
+  ("time", pa.timestamp("us")),
+  ("thumbnail", pa.binary()),
+  ("kind", pa.string()),
+  ("problem", pa.string()),
+)
+# What conditions may name, beside the columns of a side-car.
+ASKED = ("path", "time", "size", "width", "height", "file_time", "hash")
+
+
+class Known(NamedTuple):
+  """What the table says about a file. kind: of damage; None: a whole picture."""
+
+  hash: str
+  size: int
+  modified: int
+  changed: int
+  kind: str | None
+
+
+def _lancedb() -> Any:
+  try:
+    import lancedb
+  except ImportError as error:
+    raise SearchError(
+      f"--mode=index and --mode=search need lancedb, which is not installed: {INSTALL}"
+      f" ({error})"
+    ) from error
+  return lancedb
+
+
+class Store:
+  """The table of the index in `place`.
+
+  Args:
+    dim: D, of a table that is made if it is not there; None: it must be there.
+
+  Raises:
+    SearchError: lancedb is missing, or there is no table that can be read.
+  """
+
+  def __init__(self, place: pathlib.Path, dim: int | None = None):
+    self.place = place / FOLDER
+    database = _lancedb().connect(str(self.place))
+    committed = any((self.place / f"{TABLE}.lance" / "_versions").glob("*.manifest"))
+    if committed:
+      try:
+        self._table = database.open_table(TABLE)
+      except (ValueError, RuntimeError, OSError) as error:
+        raise SearchError(
+          f"{self.place} cannot be read: {error}. Is the copy whole? If not, remove"
+          f" {place} and index again"
+        ) from error
+    elif dim is None:
+      raise SearchError(f"{place} has no pictures yet: finish --mode=index first")
+    else:
+      # A process that was killed may have left a folder without any version.
+      vector = pa.field("vector", pa.list_(pa.float32(), dim))
+      schema = pa.schema([*(pa.field(*each) for each in _FIXED), vector])
+      self._table = database.create_table(TABLE, schema=schema, mode="overwrite")
+
+  # --- what is there --------------------------------------------------------------
+
+  @property
+  def dim(self) -> int:
+    return self._table.schema.field("vector").type.list_size
+
+  @property
+  def metadata(self) -> dict[str, str]:
+    """Columns of the side-car: name -> kind (where.KINDS)."""
+    own = {name for name, _ in _FIXED} | {"vector"}
+    return {f.name: _kind(f.type) for f in self._table.schema if f.name not in own}
+
+  @property
+  def columns(self) -> dict[str, str]:
+    """What conditions may name: name -> kind (where.KINDS)."""
+    types = dict(_FIXED)
+    return {name: _kind(types[name]) for name in ASKED} | self.metadata
+
+  @property
+  def version(self) -> int:
+    return self._table.version
+
+  def pin(self) -> int:
+    """From now on all is read from the latest version -> its number."""
+    self._table.checkout_latest()
+    self._table.checkout(version := self._table.version)
+    return version
+
+  def read(
+    self, columns: Sequence[str], condition: str = "", *, ids: bool = False
+  ) -> Iterator[pa.RecordBatch]:
+    """Batches of columns of the rows that fit a condition (SQL of the store).
+
+    Args:
+      ids: also `_rowid`, which is good for this version.
+
+    Raises:
+      SearchError: the condition, or the folder, cannot be read.
+    """
+    asked = self._table.search().select(list(columns)).limit(_ALL)
+    if condition:
+      asked = asked.where(condition)
+    if ids:
+      asked = asked.with_row_id(True)
+    try:
+      yield from asked.to_batches()
+    except (ValueError, RuntimeError, OSError) as error:
+      raise SearchError(f"{self.place} cannot be read: {error}") from error
+
+  def known(self) -> dict[str, Known]:
+    """path -> what is known about that file."""
+    names = ("hash", "size", "modified", "changed", "kind")
+    found = {}
+    for batch in self.read(("path", *names)):
+      columns = [batch[name].to_pylist() for name in names]
+      found.update(zip(batch["path"].to_pylist(), map(Known, *columns), strict=True))
+    return found
+
+  def with_hash(self, hashes: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """hash -> what the row of a whole picture says of this content."""
+    names = ("hash", "width", "height", "thumbnail", "vector")
+    found = {}
+    for part in _parts(sorted(set(hashes))):
+      for batch in self.read(names, f"problem is null and hash in ({part})"):
+        vectors = rows_of(batch["vector"], self.dim)
+        plain = batch.drop_columns(["vector"]).to_pylist()
+        for row, vector in zip(plain, vectors, strict=True):
+          found[row["hash"]] = {**row, "vector": vector}
+    return found
+
+  def take(self, paths: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of these paths, in their order."""
+    found = {}
+    for part in _parts(paths):
+      for batch in self.read(("path", *columns), f"path in ({part})"):
+        found.update((row["path"], row) for row in batch.to_pylist())
+    return [found[path] for path in paths]
+
+  def of_rows(self, ids: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of these `_rowid`, each with its `path`, in their order."""
+    if not len(ids):
+      return []
+    asked = self._table.take_row_ids([int(each) for each in ids])
+    rows = asked.select(["path", *columns]).with_row_id(True).to_arrow().to_pylist()
+    found = {row.pop("_rowid"): row for row in rows}
+    return [found[int(each)] for each in ids]
+
+  # --- writing --------------------------------------------------------------------
+
+  def put(self, rows: Sequence[Mapping[str, Any]], replaces: bool) -> None:
+    """Adds rows in one commit.
+
+    Args:
+      rows: name -> value; what is not named is null. vector: float32 [D] or None.
+      replaces: some of the paths may be there already.
+    """
+    schema = self._table.schema
+    table = pa.table([_array(f, rows) for f in schema], schema=schema)
+    if replaces:
+      (
+        self._table.merge_insert("path")
+        .when_matched_update_all()
+        .when_not_matched_insert_all()
+        .execute(table)
+      )
+    else:
+      self._table.add(table)
+
+  def update(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Sets these columns of the rows with these paths, in one commit."""
+    fields = [self._table.schema.field(name) for name in ("path", *columns)]
+    arrays = [_array(field, rows) for field in fields]
+    table = pa.table(arrays, schema=pa.schema(fields))
+    self._table.merge_insert("path").when_matched_update_all().execute(table)
+
+  def remove(self, paths: Sequence[str]) -> None:
+    for part in _parts(paths):
+      self._table.delete(f"path in ({part})")
+
+  def set_metadata(self, columns: Mapping[str, str]) -> None:
+    """Makes these the columns of the side-car; new ones, and those of another kind, are
+    null."""
+    there = self.metadata
+    if gone := [name for name, kind in there.items() if columns.get(name) != kind]:
+      self._table.drop_columns(gone)
+    kept = set(there) - set(gone)
+    if new := [(n, _TYPES[kind]) for n, kind in columns.items() if n not in kept]:
+      self._table.add_columns(pa.schema([pa.field(*each) for each in new]))
+
+  def tidy(self) -> None:
+    """Merges small files where there are many, and drops versions of long ago."""
+    if self._table.stats()["fragment_stats"]["num_fragments"] >= _MANY:
+      self._table.optimize(cleanup_older_than=_KEPT)
+
+
+def rows_of(vectors: pa.Array, dim: int) -> np.ndarray:
+  """A column of vectors, none of them null -> float32 [n, D]."""
+  return vectors.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
+
+
+def _kind(type_: pa.DataType) -> str:
+  return next(kind for kind, known in _TYPES.items() if known == type_)
+
+
+def _array(field: pa.Field, rows: Sequence[Mapping[str, Any]]) -> pa.Array:
+  values = [row.get(field.name) for row in rows]
+  if field.name != "vector":
+    return pa.array(values, field.type)
+  dim = field.type.list_size
+  flat = np.zeros((len(rows), dim), np.float32)
+  lacking = np.array([value is None for value in values], bool)
+  for at, value in enumerate(values):
+    if value is not None:
+      flat[at] = value
+  return pa.FixedSizeListArray.from_arrays(
+    pa.array(flat.reshape(-1)), dim, mask=pa.array(lacking)
+  )
+
+
+def _parts(texts: Sequence[str]) -> Iterator[str]:
+  """Parts of an `in (...)`, each as SQL."""
+  for start in range(0, len(texts), _LISTED):
+    part = texts[start : start + _LISTED]
+    yield ", ".join("'" + text.replace("'", "''") + "'" for text in part)

@@ -69,8 +69,14 @@ def test_mistakes_on_the_command_line_are_one_line(tmp_path, arguments, parts):
       [CFAM, "--mode=shards", "--out=a", "--resize=8"],
       ["--resize=8: expected HEIGHTxWIDTH, as 384x128"],
     ),
+    (["--mode=index", "--run=a"], ["--mode=index needs --images=FOLDER"]),
+    (["--mode=search", "--query=x"], ["--mode=search needs --index=DIR"]),
+    ([CFAM, "--query=x"], ["--query is for --mode=search"]),
   ],
-  ids=["nothing", "eval", "no run", "no out", "other mode", "no size"],
+  ids=[
+    *("nothing", "eval", "no run", "no out", "other mode", "no size"),
+    *("no images", "no index", "a query elsewhere"),
+  ],
 )
 def test_what_is_lacking_is_named(tmp_path, arguments, parts):
   assert_one_plain_error(run(tmp_path, *arguments), 1, *parts)

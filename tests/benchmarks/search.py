@@ -1,0 +1,119 @@
+"""Milliseconds a search, and what an index costs on disk and in memory.
+
+  python -m tests.benchmarks.search                        100,000 pictures
+  python -m tests.benchmarks.search --pictures=1000000
+  python -m tests.benchmarks.search --pictures=100000 --store --faiss
+
+Rows of D numbers are drawn. "one" is a search by one row: the product, the best k, and
+nothing else; "condition" the same among a tenth of the pictures; "batch" is a row's
+share of 64 at once. With --store the rows go through the store first, in commits of
+1,024 with a thumbnail of 3 kB, and "open" is what reading them back takes, "where" a
+condition of its own. With --faiss, IndexFlatIP of the package faiss-cpu is asked in turn
+with ours, by the same rows. Medians; "peak" is the largest resident memory of the
+process.
+"""
+
+import argparse
+import pathlib
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from tpr_jax.search import gallery
+from tpr_jax.search.store import Store
+
+
+class Drawn(gallery.Gallery):
+  """A gallery without a store."""
+
+  def __init__(self, count: int, dim: int):
+    rng = np.random.default_rng(0)
+    self.vectors = np.empty((count, dim), np.float32)
+    for start in range(0, count, 65_536):
+      part = self.vectors[start : start + 65_536]
+      part[:] = rng.standard_normal(part.shape, np.float32)
+      part /= np.linalg.norm(part, axis=1, keepdims=True)
+    self.ids = self.order = np.arange(count)
+
+
+def clock(act: Callable[[], object], times: int) -> float:
+  """Median milliseconds, after one call that is not counted."""
+  act()
+  found = []
+  for _ in range(times):
+    began = time.perf_counter()
+    act()
+    found.append(1e3 * (time.perf_counter() - began))
+  return statistics.median(found)
+
+
+def through_store(folder: pathlib.Path, drawn: Drawn) -> tuple[gallery.Gallery, Store]:
+  began = time.perf_counter()
+  store = Store(folder, drawn.vectors.shape[1])
+  thumbnail = np.random.default_rng(1).bytes(3_000)
+  for start in range(0, len(drawn), 1024):
+    rows = [
+      dict(
+        path=f"{i:09}.jpg", hash=f"{i:032x}", size=i, thumbnail=thumbnail, vector=row
+      )
+      for i, row in enumerate(drawn.vectors[start : start + 1024], start)
+    ]
+    store.put(rows, replaces=False)
+  print(f"store: written in {time.perf_counter() - began:.1f} s")
+  began = time.perf_counter()
+  store.tidy()
+  print(f"store: tidied in {time.perf_counter() - began:.1f} s")
+  size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+  print(f"store: {size / 2**20:,.0f} MiB on disk")
+  began = time.perf_counter()
+  found = gallery.Gallery(store)
+  print(f"open: {time.perf_counter() - began:.2f} s")
+  condition = f"size < {len(drawn) // 10}"
+  asked = lambda: list(store.read(["path"], condition, ids=True))
+  print(f"where: {clock(asked, 9):.1f} ms")
+  return found, store
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("--pictures", type=int, default=100_000)
+  parser.add_argument("--dim", type=int, default=512)
+  parser.add_argument("--top", type=int, default=20)
+  parser.add_argument("--times", type=int, default=21)
+  parser.add_argument("--store", action="store_true")
+  parser.add_argument("--faiss", action="store_true")
+  given = parser.parse_args()
+  found: gallery.Gallery = Drawn(given.pictures, given.dim)
+  if given.store:
+    with tempfile.TemporaryDirectory() as folder:
+      found, _ = through_store(pathlib.Path(folder), found)
+  queries = Drawn(64, given.dim).vectors + found.vectors[:64]
+  queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+  one = lambda: gallery.best(found.cosines(queries[0]), found.order, given.top)
+  tenth = np.arange(given.pictures) % 10 == 0
+  some = lambda: gallery.best(found.cosines(queries[0]), found.order, given.top, tenth)
+  many = lambda: found.best(queries, given.top)
+  print(f"{given.pictures:,} x {given.dim}, top {given.top}")
+  print(f"one: {clock(one, given.times):.1f} ms")
+  print(f"condition: {clock(some, given.times):.1f} ms")
+  print(f"batch: {clock(many, max(3, given.times // 7)) / 64:.2f} ms a query")
+  if given.faiss:
+    import faiss
+
+    flat = faiss.IndexFlatIP(given.dim)
+    flat.add(found.vectors)
+    ours, theirs = [], []
+    for _ in range(3):  # in turn, so that both meet the same neighbours
+      ours.append(clock(one, given.times))
+      theirs.append(clock(lambda: flat.search(queries[:1], given.top), given.times))
+    print(f"in turn: ours {min(ours):.1f} ms, faiss flat {min(theirs):.1f} ms")
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+  print(f"peak: {peak:,.0f} MiB")
+
+
+if __name__ == "__main__":
+  main()

@@ -8,8 +8,8 @@ Rows of D numbers are drawn. "one" is a search by one row: the product, the best
 nothing else; "condition" the same among a tenth of the pictures; "batch" is a row's
 share of 64 at once. With --store the rows go through the store first, in commits of
 1,024 with a thumbnail of 3 kB, and "open" is what reading them back takes, "where" a
-condition of its own. With --faiss, IndexFlatIP of the package faiss-cpu is asked in turn
-with ours, by the same rows. Medians; "peak" is the largest resident memory of the
+condition of its own. With --faiss, IndexFlatIP of the package faiss-cpu is asked in
+turn with ours, by the same rows. Medians; "peak" is the largest resident memory of the
 process.
 """
 

@@ -5,6 +5,7 @@ done in seconds; it is loaded, and compiled, when the first picture or text need
 """
 
 import dataclasses
+import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -14,6 +15,10 @@ import numpy as np
 from tpr_jax.search.settings import Load
 
 BATCH = 64
+_PROBES = (
+  "A woman in a dark-green coat, 2 bags & a black umbrella; she's running.",
+  "Zwölf Männer mit Hüten -- 人",
+)
 
 
 class Encoder(Protocol):
@@ -70,8 +75,9 @@ class Towers:
       dim=found.dim,
       image_size=list(found.image_size),
       filter=found.filter,
-      tokenizer=found.tokenizer.name,
-      vocabulary=found.tokenizer.vocab_size,
+      # What it does, not what it is called: its name may hold a folder, which may move.
+      tokenizer=found.tokenizer.name.partition(":")[0],
+      tokens=_digest(found.tokenizer.encode(_PROBES, found.text_length)[0]),
       text_length=found.text_length,
       dtype=found.fields["dtype"],
     )
@@ -99,6 +105,10 @@ class Place:
 
     how = dataclasses.asdict(self.how)
     return Towers(loading.load(self.place, batch=BATCH, **how))
+
+
+def _digest(ids: np.ndarray) -> str:
+  return hashlib.blake2b(ids.astype("<i4").tobytes(), digest_size=8).hexdigest()
 
 
 class Lazy:

@@ -73,7 +73,12 @@ class Indexer:
       found = about.read(self.asked.index)
       if found is not None:
         self._same_folder(found)
-        about.check_weights(self.asked.index, found, self._model.identity())
+        identity = self._model.identity()
+        about.check_weights(self.asked.index, found, identity)
+        if found["model"]["place"] != identity["place"]:  # searches look for it there
+          model = {**found["model"], "place": identity["place"]}
+          found = {**found, "model": model}
+          about.write(self.asked.index, found)
       table = sidecar.read(self.asked.metadata) if self.asked.metadata else None
       walked = self._walk(found is None)
       store = self._store(found)
@@ -136,7 +141,7 @@ class Indexer:
     else:
       self._encoder = Lazy(
         self._model,
-        lambda model: self._say(f"Loading {found['model']['place']}"),
+        lambda model: self._say(f"Loading {self.asked.model}"),
         lambda encoder: about.check_encoder(index, found, encoder),
       )
     return Store(index, found["encoder"]["dim"])
@@ -152,12 +157,11 @@ class _Update:
     self._rows: list[dict[str, Any]] = []
     self._fresh: list[Fresh] = []
     self._restamped: list[dict[str, Any]] = []
+    self._vanished: list[str] = []
 
   def __call__(self) -> Done:
     self.known = self.store.known()
     self._there = set(self.known)
-    if self.sidecar is not None:
-      self.store.set_metadata(self.sidecar.columns)
     files = self.walked.files
     paths = {file.path for file in files}
     gone = [p for p in self.known if p not in paths and not self.walked.is_shut(p)]
@@ -167,6 +171,8 @@ class _Update:
         f" {len(self.known):,}: is the folder not mounted? To empty an index, remove"
         f" {self.asked.index}"
       )
+    if self.sidecar is not None:
+      self.store.set_metadata(self.sidecar.columns)
     unread = [f for f in files if not reading.unchanged(f, self.known.get(f.path))]
     self.done.unchanged = len(files) - len(unread)
     if unread:
@@ -190,14 +196,14 @@ class _Update:
     moved: dict[str, int] = {}  # hash -> files of it that are gone
     for path in gone:
       moved[self.known[path].hash] = moved.get(self.known[path].hash, 0) + 1
-    vanished, copies = [], []
+    copies: list[Copy] = []
     found = reading.outcomes(self.asked.images, files, self.known, whole, self.encoder)
     with tqdm(total=len(files), unit="image", disable=None) as bar:
       for outcome in found:
         bar.update()
         known = self.known.get(outcome.file.path)
         if isinstance(outcome, Gone):
-          vanished += [outcome.file.path] if known else []
+          self._vanished += [outcome.file.path] if known else []
           continue
         if isinstance(outcome, Same):
           self._restamp(outcome)
@@ -219,7 +225,7 @@ class _Update:
     self._encode()
     self._commit(copies)
     self.done.seconds = time.monotonic() - began
-    return vanished
+    return self._vanished
 
   def _count(self, outcome, known: Known | None, moved: dict[str, int]) -> None:
     if isinstance(outcome, Same):
@@ -274,10 +280,7 @@ class _Update:
 
   def _commit(self, copies: list[Copy]) -> None:
     if copies:
-      there = self.store.with_hash(each.hash for each in copies)
-      for each in copies:
-        own = self._row(each.file, each.hash, each.time)
-        self._rows.append({**there[each.hash], **own})
+      self._copy(copies)
       copies.clear()
     timed = [row for row in self._restamped if "time" in row]
     plain = [row for row in self._restamped if "time" not in row]
@@ -295,6 +298,29 @@ class _Update:
       self.store.update(plain, stamps)
     self._restamped = []
     self._last = time.monotonic()
+
+  def _copy(self, copies: Sequence[Copy]) -> None:
+    """Rows whose content the index has; those that it had are encoded again.
+
+    Names may have moved on by one (b to c, a to b): the only row of a content has then
+    been replaced in an earlier batch of this run.
+    """
+    there = self.store.with_hash(each.hash for each in copies)
+    for each in copies:
+      if each.hash in there:
+        own = self._row(each.file, each.hash, each.time)
+        self._rows.append({**there[each.hash], **own})
+    lost = [each.file for each in copies if each.hash not in there]
+    if not lost:
+      return
+    for outcome in reading.outcomes(self.asked.images, lost, {}, (), self.encoder):
+      if isinstance(outcome, Fresh):
+        self._fresh.append(outcome)
+      elif isinstance(outcome, Broken):
+        self._rows.append(self._broken(outcome))
+      elif outcome.file.path in self.known:
+        self._vanished.append(outcome.file.path)
+    self._encode()
 
   def _keep_metadata(self, rows: Sequence[dict[str, Any]]) -> None:
     """Without a side-car, what an earlier one said of a path stays."""
@@ -353,10 +379,9 @@ class _Update:
         self.say(line)
     else:
       path.unlink(missing_ok=True)
-    if self.sidecar is None and (names := list(self.store.metadata)) and done.new:
-      self.say(
-        f"The new pictures have no {', '.join(names)}: give --metadata=FILE again"
-      )
+    names = ", ".join(self.store.metadata)
+    if names and self.sidecar is None and (done.new or done.renamed):
+      self.say(f"New and renamed pictures have no {names}: give --metadata=FILE again")
 
   def _damage(self) -> Damage:
     """All files of the folder that no search finds, of earlier runs too."""

@@ -1,6 +1,7 @@
 """An indexer that kills itself at a moment: python -m tests.search.child FOLDER INDEX S
 
-S seconds after it has begun to read pictures, as SIGKILL does it.
+S seconds of its own work (processor time) after it has begun to read pictures, as
+SIGKILL does it. By the clock, a busy machine would never let it begin.
 """
 
 import os
@@ -14,15 +15,11 @@ from tests.search import place
 from tpr_jax.search import indexing, reading
 
 
-class Slow(place.Encoder):
-  def encode_images(self, prepared):
-    time.sleep(0.02)
-    return super().encode_images(prepared)
-
-
-class Model(place.Model):
-  def load(self):
-    return Slow(self)
+def kill_after(seconds):
+  began = time.process_time()
+  while time.process_time() - began < seconds:
+    time.sleep(0.002)
+  os.kill(os.getpid(), signal.SIGKILL)
 
 
 def main(images, index, seconds):
@@ -30,12 +27,11 @@ def main(images, index, seconds):
   begin = reading.outcomes
 
   def outcomes(*given):
-    kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
-    threading.Timer(float(seconds), kill).start()
+    threading.Thread(target=kill_after, args=(float(seconds),), daemon=True).start()
     return begin(*given)
 
-  indexing.reading.outcomes = outcomes
-  place.index(pathlib.Path(images), pathlib.Path(index), Model())
+  reading.outcomes = outcomes
+  place.index(pathlib.Path(images), pathlib.Path(index))
   os._exit(0)  # done before its time
 
 

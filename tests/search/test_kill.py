@@ -19,7 +19,7 @@ def test_an_index_survives_kills(tmp_path):
   images = place.folder(tmp_path / "images", 90)
   drawn, killed = random.Random(5), 0
   for number in range(KILLS):
-    seconds = drawn.uniform(0.02, 0.4)
+    seconds = drawn.uniform(0.02, 0.3)
     done = subprocess.run(
       [
         *(sys.executable, "-m", "tests.search.child"),
@@ -29,7 +29,7 @@ def test_an_index_survives_kills(tmp_path):
       env={**os.environ, "PYTHONPATH": str(ROOT)},
       capture_output=True,
       text=True,
-      timeout=300,
+      timeout=1200,
     )
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     killed += done.returncode != 0

@@ -93,7 +93,8 @@ def test_a_reader_sees_the_version_that_it_opened(index, images, tmp_path):
   assert "cam0/000.png" in found and len(found) == 6
   assert index.refresh()
   found = place.paths(index.search("red"))
-  assert found[:3] == ["cam1/003.png", "new.png", "newer.png"] and len(found) == 7
+  assert set(found[:3]) == {"cam1/003.png", "new.png", "newer.png"}
+  assert len(found) == 7
 
 
 def test_what_is_no_index(tmp_path):

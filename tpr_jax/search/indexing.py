@@ -172,7 +172,8 @@ class _Update:
         f" {self.asked.index}"
       )
     if self.sidecar is not None:
-      self.store.set_metadata(self.sidecar.columns)
+      own = {k: v for k, v in self.sidecar.columns.items() if k != sidecar.TIME}
+      self.store.set_metadata(own)
     unread = [f for f in files if not reading.unchanged(f, self.known.get(f.path))]
     self.done.unchanged = len(files) - len(unread)
     if unread:

@@ -19,7 +19,7 @@ from tpr_jax.search.problems import SearchError
 
 TABLE, FOLDER = "pictures", "lance"
 INSTALL = 'pip install "tpr_jax[search]"'
-_ALL = 1 << 40  # rows; a query without a limit gives ten
+_ALL = (1 << 32) - 1  # rows; some versions give ten where nothing is asked for
 _LISTED = 500  # values of one `in (...)`
 # Each commit adds a file or more. Many small ones make reading slow; merging them
 # writes them anew, so that it is not done for a few.
@@ -100,7 +100,8 @@ class Store:
       # A process that was killed may have left a folder without any version.
       vector = pa.field("vector", pa.list_(pa.float32(), dim))
       schema = pa.schema([*(pa.field(*each) for each in _FIXED), vector])
-      self._table = database.create_table(TABLE, schema=schema, mode="overwrite")
+      mode = "overwrite" if (self.place / f"{TABLE}.lance").exists() else "create"
+      self._table = database.create_table(TABLE, schema=schema, mode=mode)
 
   # --- what is there --------------------------------------------------------------
 
@@ -185,7 +186,7 @@ class Store:
     if not len(ids):
       return []
     asked = self._table.take_row_ids([int(each) for each in ids])
-    rows = asked.select(["path", *columns]).with_row_id(True).to_arrow().to_pylist()
+    rows = asked.select(["path", *columns]).with_row_id().to_arrow().to_pylist()
     found = {row.pop("_rowid"): row for row in rows}
     return [found[int(each)] for each in ids]
 

@@ -136,6 +136,18 @@ def test_broken_pictures_are_listed_and_cost_nothing_later(images, tmp_path, tru
   assert not (tmp_path / "index" / indexing.BROKEN).exists()
 
 
+def test_what_cannot_be_opened_is_tried_again(images, tmp_path, trusted):
+  os.mkfifo(images / "pipe.png")
+  done, _ = place.index(images, tmp_path / "index")
+  assert (done.new, done.broken) == (7, 1)
+  done, _ = place.index(images, tmp_path / "index")
+  assert counts(done) == UNTOUCHED and (done.unchanged, done.broken) == (7, 1)
+  (images / "pipe.png").unlink()
+  place.write(images / "pipe.png", "red", 80)
+  done, _ = place.index(images, tmp_path / "index")
+  assert (done.changed, done.encoded, done.broken) == (1, 1, 0)
+
+
 def test_exif_says_when(images, tmp_path):
   from PIL import Image
 

@@ -115,6 +115,8 @@ def outcomes(
     except images.MissingImage:
       return Gone(file)
     except ImageError as error:
+      if own is not None and (own.hash, own.kind) == ("", error.kind):
+        return Same(file, None)  # still not to be opened
       return Broken(file, "", error.kind, str(error))
     digest = photo.digest(data)
     if own is not None and own.hash == digest:

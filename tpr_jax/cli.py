@@ -8,6 +8,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from tpr_jax import config as configs
+from tpr_jax import search_flags
 from tpr_jax.core import storage
 
 _DASHES = ("-", "--")
@@ -127,43 +128,6 @@ QUALITY = flags.DEFINE_integer(
 )
 SHARD_MB = flags.DEFINE_float("shard_mb", 1000.0, "shards: size of a shard.")
 _ONLY_SHARDS = ("resize", "quality", "shard_mb")
-INDEX = flags.DEFINE_string(
-  "index", None, "index, search: the folder that holds the index."
-)
-IMAGES = flags.DEFINE_string(
-  "images", None, "index: the folder of pictures, one person each; subfolders too."
-)
-METADATA = flags.DEFINE_string(
-  "metadata",
-  None,
-  "index: FILE.csv, .tsv, .json or .jsonl with a column `path` and any others.",
-)
-IMAGE_SIZE = flags.DEFINE_string(
-  "image_size", None, "index: HEIGHTxWIDTH of the towers. Default: their own."
-)
-TOKENIZER = flags.DEFINE_string(
-  "tokenizer", None, "index: of towers that bring none (tpr_jax/data/tokenizer.py)."
-)
-ACTIVATION = flags.DEFINE_string(
-  "activation", None, "index: of weights that do not say, quick_gelu or gelu."
-)
-QUERY = flags.DEFINE_string("query", None, "search: a sentence about a person.")
-IMAGE = flags.DEFINE_string(
-  "image", None, "search: a picture to search by; with --query, both count."
-)
-IMAGE_WEIGHT = flags.DEFINE_float(
-  "image_weight", None, "search: of both, the share of the picture. Default: 0.5."
-)
-TOP = flags.DEFINE_integer("top", 20, "search: how many pictures.")
-WHERE = flags.DEFINE_string(
-  "where", None, "search: a condition, camera = 'gate' and time > '2026-01-01'."
-)
-JSON = flags.DEFINE_bool("json", False, "search: JSON instead of a table.")
-SHEET = flags.DEFINE_string(
-  "sheet", None, "search: also writes the pictures to FILE.html or FILE.png."
-)
-_ONLY_INDEX = ("images", "metadata", "image_size", "tokenizer", "activation")
-_ONLY_SEARCH = ("query", "image", "image_weight", "top", "where", "json", "sheet")
 DISTRIBUTED = flags.DEFINE_bool(
   "distributed",
   False,
@@ -370,16 +334,7 @@ def check_flags() -> None:
       raise configs.ConfigError(
         f"--{name} is for --mode=shards; training has --config.data.image"
       )
-  for names, modes in (
-    (("index",), ("index", "search")),
-    (_ONLY_INDEX, ("index",)),
-    (_ONLY_SEARCH, ("search",)),
-  ):
-    for name in names:
-      if given(name) and mode not in modes:
-        raise configs.ConfigError(
-          f"--{name} is for {' and '.join(f'--mode={each}' for each in modes)}"
-        )
+  search_flags.check(mode)
   if mode == "eval" and given("out") and not features and not model:
     raise configs.ConfigError(
       "--out is for --mode=eval with --model or --features; a run's results are written"

@@ -58,11 +58,12 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from tpr_jax import cli, supervise
+from tpr_jax import cli, search_flags, supervise
 from tpr_jax import config as configs
 from tpr_jax.core import deterministic, host_memory, text
 
-flags.adopt_module_key_flags(cli)  # --help shows them
+for _module in (cli, search_flags):  # --help shows them
+  flags.adopt_module_key_flags(_module)
 
 
 def _sweep() -> int:
@@ -267,40 +268,12 @@ def _plan() -> int:
   )()
 
 
-def _index() -> int:
-  from tpr_jax.search import settings
-
-  asked = settings.indexing(
-    model=cli.RUN.value,
-    images=cli.IMAGES.value,
-    index=cli.INDEX.value,
-    metadata=cli.METADATA.value,
-    image_size=cli.IMAGE_SIZE.value,
-    tokenizer=cli.TOKENIZER.value,
-    activation=cli.ACTIVATION.value,
-  )
+def _search(mode: str) -> int:
+  own = search_flags.indexing if mode == "index" else search_flags.searching
+  asked = own(cli.RUN.value)
   from tpr_jax.search import run  # its model brings JAX, which takes seconds
 
-  return run.index(asked)
-
-
-def _search() -> int:
-  from tpr_jax.search import settings
-
-  asked = settings.searching(
-    index=cli.INDEX.value,
-    query=cli.QUERY.value,
-    image=cli.IMAGE.value,
-    top=cli.TOP.value,
-    where=cli.WHERE.value,
-    image_weight=cli.IMAGE_WEIGHT.value,
-    model=cli.RUN.value,
-    sheet=cli.SHEET.value,
-    json=cli.JSON.value,
-  )
-  from tpr_jax.search import run
-
-  return run.search(asked)
+  return run.index(asked) if mode == "index" else run.search(asked)
 
 
 def _dispatch() -> int:
@@ -321,7 +294,7 @@ def _dispatch() -> int:
   if mode == "plan":
     return _plan()
   if mode in ("index", "search"):
-    return {"index": _index, "search": _search}[mode]()
+    return _search(mode)
   if mode == "export":
     return _export()
   if mode == "inspect":

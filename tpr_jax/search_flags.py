@@ -1,0 +1,86 @@
+"""The flags of --mode=index and --mode=search, and what they ask for."""
+
+from absl import flags
+
+from tpr_jax import config as configs
+from tpr_jax.search import settings
+
+INDEX = flags.DEFINE_string(
+  "index", None, "index, search: the folder that holds the index."
+)
+IMAGES = flags.DEFINE_string(
+  "images", None, "index: the folder of pictures, one person each; subfolders too."
+)
+METADATA = flags.DEFINE_string(
+  "metadata",
+  None,
+  "index: FILE.csv, .tsv, .json or .jsonl with a column `path` and any others.",
+)
+IMAGE_SIZE = flags.DEFINE_string(
+  "image_size", None, "index: HEIGHTxWIDTH of the towers. Default: their own."
+)
+TOKENIZER = flags.DEFINE_string(
+  "tokenizer", None, "index: of towers that bring none (tpr_jax/data/tokenizer.py)."
+)
+ACTIVATION = flags.DEFINE_string(
+  "activation", None, "index: of weights that do not say, quick_gelu or gelu."
+)
+QUERY = flags.DEFINE_string("query", None, "search: a sentence about a person.")
+IMAGE = flags.DEFINE_string(
+  "image", None, "search: a picture to search by; with --query, both count."
+)
+IMAGE_WEIGHT = flags.DEFINE_float(
+  "image_weight", None, "search: of both, the share of the picture. Default: 0.5."
+)
+TOP = flags.DEFINE_integer("top", 20, "search: how many pictures.")
+WHERE = flags.DEFINE_string(
+  "where", None, "search: a condition, camera = 'gate' and time > '2026-01-01'."
+)
+JSON = flags.DEFINE_bool("json", False, "search: JSON instead of a table.")
+SHEET = flags.DEFINE_string(
+  "sheet", None, "search: also writes the pictures to FILE.html or FILE.png."
+)
+_INDEX = ("images", "metadata", "image_size", "tokenizer", "activation")
+_SEARCH = ("query", "image", "image_weight", "top", "where", "json", "sheet")
+
+
+def check(mode: str) -> None:
+  """Raises ConfigError for a flag that would do nothing in this mode."""
+  for names, modes in (
+    (("index",), ("index", "search")),
+    (_INDEX, ("index",)),
+    (_SEARCH, ("search",)),
+  ):
+    for name in names:
+      if flags.FLAGS[name].present and mode not in modes:
+        raise configs.ConfigError(
+          f"--{name} is for {' and '.join(f'--mode={each}' for each in modes)}"
+        )
+
+
+def indexing(model: str | None) -> settings.Indexing:
+  """What is asked for; model: --run. Raises SearchError: `settings.indexing`."""
+  return settings.indexing(
+    model=model,
+    images=IMAGES.value,
+    index=INDEX.value,
+    metadata=METADATA.value,
+    image_size=IMAGE_SIZE.value,
+    tokenizer=TOKENIZER.value,
+    activation=ACTIVATION.value,
+  )
+
+
+def searching(model: str | None) -> settings.Searching:
+  """What is asked for; model: --run. Raises SearchError: `settings.searching`."""
+  return settings.searching(
+    index=INDEX.value,
+    query=QUERY.value,
+    image=IMAGE.value,
+    top=TOP.value,
+    where=WHERE.value,
+    image_weight=IMAGE_WEIGHT.value,
+    model=model,
+    sheet=SHEET.value,
+    json=JSON.value,
+  )

@@ -1,5 +1,7 @@
 """The store is an extra: without it, everything here that needs it is skipped."""
 
+import importlib.util
+
 import pytest
 
 from tests.search import place
@@ -9,9 +11,7 @@ NEED_NONE = ("test_where", "test_sidecar", "test_gallery", "test_walk", "test_ab
 
 
 def pytest_collection_modifyitems(items):
-  try:
-    import lancedb  # noqa: F401
-  except ImportError:
+  if importlib.util.find_spec("lancedb") is None:
     skip = pytest.mark.skip(reason="lancedb is not installed (the extra search)")
     for item in items:
       own = "tests/search/" in item.nodeid or item.nodeid.startswith("search/")

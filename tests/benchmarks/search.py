@@ -54,11 +54,15 @@ def clock(act: Callable[[], object], times: int) -> float:
 def through_store(folder: pathlib.Path, drawn: Drawn) -> tuple[gallery.Gallery, Store]:
   began = time.perf_counter()
   store = Store(folder, drawn.vectors.shape[1])
-  thumbnail = np.random.default_rng(1).bytes(3_000)
+  rng = np.random.default_rng(1)  # thumbnails differ, or the store would fold them
   for start in range(0, len(drawn), 1024):
     rows = [
       dict(
-        path=f"{i:09}.jpg", hash=f"{i:032x}", size=i, thumbnail=thumbnail, vector=row
+        path=f"{i:09}.jpg",
+        hash=f"{i:032x}",
+        size=i,
+        thumbnail=rng.bytes(3_000),
+        vector=row,
       )
       for i, row in enumerate(drawn.vectors[start : start + 1024], start)
     ]

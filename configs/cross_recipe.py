@@ -195,7 +195,5 @@ def _from_scratch(c):
   c.optim.lr, c.optim.clip, c.optim.muon = 4e-3, 1.0, "kernel$"
   c.optim.b2 = 0.999
   c.optim.groups = ((r"bias$|scale$|/bn/|relative_position", 1.0, 0.0),)
-  # At the others' rate matching is a guess for hundreds of steps (README).
-  c.optim.groups += ((r"^text/layer_[23]/|^itm/", 3.0, 1.0),)
   c.optim.schedule.kind, c.optim.schedule.warmup_epochs = "linear", 0.2
   c.data.cache_mb = 1024

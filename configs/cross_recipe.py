@@ -81,6 +81,9 @@ def recipe(name: str, arg: SimpleNamespace, *, size: tuple[int, int]) -> ConfigD
   c.objective.itm_pieces = 1  # pairs of ITM in so many pieces: same loss, less memory
   # What region_itc compares: the "region", or the whole "image" as the code does.
   c.objective.region_feature = "region"
+  # What region_itc takes for a match: equal phrases, the code's; or a region's own
+  # "pair" alone, the paper's one-hot labels.
+  c.objective.region_positives = "phrase"
   c.objective.region_mean = True  # ITM may look at the region's mean; the code: no
   c.objective.attr_smoothing = 0.4  # of attr_itc and attr_itm
   c.objective.attr_prompts = 5  # that attr_itm draws for a step, beside every image
@@ -91,7 +94,7 @@ def recipe(name: str, arg: SimpleNamespace, *, size: tuple[int, int]) -> ConfigD
   c.optim.freeze = ()  # regexes of parameters that do not train (tpr_jax/freezing.py)
   c.optim.groups = ((NO_DECAY, 1.0, 0.0),)
   c.optim.schedule = ConfigDict(
-    dict(kind="step", per="step", warmup_epochs=3.0, warmup_from=0.0)
+    dict(kind="step", per="step", warmup_epochs=3.0, warmup_from=0.0, end=0.0)
   )
   c.train.epochs = 30.0
   return c

@@ -132,7 +132,7 @@ def recipe(name: str, arg: SimpleNamespace) -> ConfigDict:
   c.optim.muon = ""  # regex: matrices that take Muon's update; "": Adam for everything
   c.optim.groups = (("^(?!visual/|text/)", 5.0, 1.0), ("bias$", 2.0, 0.0))
   c.optim.schedule = ConfigDict(
-    dict(kind="cosine", per="step", warmup_epochs=5.0, warmup_from=0.1)
+    dict(kind="cosine", per="step", warmup_epochs=5.0, warmup_from=0.1, end=0.0)
   )
 
   # How well scores of words (objective.dual.score) find wrong ones, for so many of the

@@ -150,7 +150,7 @@ def test_the_recipe_has_the_numbers_of_the_paper_and_of_irra(value):
   )  # fmt: skip
   assert (c.optim.weight_decay, c.optim.decay, c.optim.clip) == (4e-5, "l2", 0.0)
   assert dict(c.optim.schedule) == dict(
-    kind="cosine", per="step", warmup_epochs=5.0, warmup_from=0.1
+    kind="cosine", per="step", warmup_epochs=5.0, warmup_from=0.1, end=0.0
   )
   assert (c.train.epochs, c.train.steps, c.data.batch) == (60.0, 0, 64)
   assert (c.data.sampler, c.text.length) == ("random", 168)
@@ -240,7 +240,7 @@ def test_irra_groups_and_schedule_are_those_of_the_released_code():
     (1, 1), (2, 0), (5, 1), (5, 0)
   }  # fmt: skip
   assert dict(c.schedule) == dict(
-    kind="cosine", per="epoch", warmup_epochs=5.0, warmup_from=0.1
+    kind="cosine", per="epoch", warmup_epochs=5.0, warmup_from=0.1, end=0.0
   )
   assert (made.config.text.length, made.config.text.mask_share) == (77, 0.0)
   assert made.config.objective.mlm_in_place

@@ -137,11 +137,23 @@ def test_the_released_region_loss_does_not_see_the_region():
   )
 
 
+def test_one_hot_positives_are_those_of_phrases_that_all_differ():
+  batch = tiny.batch(8)
+  assert len(set(batch["phrase_id"].tolist())) < 8
+  alone = _loss(REGIONS, batch, region_positives="pair")[1]
+  batch["phrase_id"] = np.arange(100, 108, dtype=np.int32)
+  different = _loss(REGIONS, batch)[1]
+  assert float(alone["region_itc"]) == pytest.approx(
+    float(different["region_itc"]), rel=1e-6
+  )
+
+
 @pytest.mark.parametrize(
   ("change", "term"),
   [
     (dict(region_feature="image"), "region_itc"),
     (dict(region_mean=False), "region_itm"),
+    (dict(region_positives="pair"), "region_itc"),
     (dict(label_smoothing=0.2), "region_itc"),
     (dict(itm_group=2), "region_itm"),
   ],
@@ -173,6 +185,7 @@ def test_the_gradient_scale_leaves_loss_and_temperature():
   [
     (dict(sdm=1.0), {}, "not a loss of Swin"),
     (dict(itc=1.0), dict(region_feature="box"), "objective.region_feature='box'"),
+    (dict(itc=1.0), dict(region_positives="one"), "objective.region_positives='one'"),
     (dict(itc=1.0), dict(label_smoothing=1.0), "objective.label_smoothing=1.0"),
     (dict(itm=1.0), dict(itm_smoothing=-0.1), "objective.itm_smoothing=-0.1"),
     (dict(itc=1.0), dict(itm_pieces=0), "objective.itm_pieces=0"),

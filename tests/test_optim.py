@@ -152,6 +152,15 @@ def test_linear_schedule_falls_evenly_to_zero():
   assert values == pytest.approx([1.1, 2.0, 1.5, 1.0, 0.5, 0.0], abs=1e-6)
 
 
+def test_a_schedule_may_end_above_zero():
+  for kind in ("linear", "cosine"):
+    schedule = optim.make_schedule(
+      lr=2.0, steps=60, steps_per_epoch=10, **dict(SCHEDULE, kind=kind, end=0.1)
+    )
+    values = [float(schedule(step)) for step in (0, 20, 40, 60)]
+    assert values == pytest.approx([0.2, 2.0, 1.1, 0.2], abs=1e-6), kind
+
+
 def test_step_schedule_is_that_of_aptm_and_mra():
   """(T - s) / (T - w), times 1, 1/2 from 4 w on, 1/5 from 7 w on; s / w before w."""
   kind = dict(kind="step", per="step", warmup_epochs=1.0, warmup_from=0.0)
@@ -186,6 +195,8 @@ def test_schedule_per_epoch_is_a_staircase():
     (dict(groups=(("head", 5.0),)), "is not \\(regex"),
     (dict(schedule=dict(SCHEDULE, kind="steps")), "schedule.kind='steps'"),
     (dict(schedule=dict(SCHEDULE, per="day")), "schedule.per='day'"),
+    (dict(schedule=dict(SCHEDULE, end=1.5)), "schedule.end=1.5"),
+    (dict(schedule=dict(SCHEDULE, kind="constant", end=0.1)), "schedule.end=0.1"),
   ],
 )
 def test_errors_name_the_field(change, message):

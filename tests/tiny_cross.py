@@ -25,6 +25,7 @@ OBJECTIVE = dict(
   itm_pieces=1,
   region_feature="region",
   region_mean=True,
+  region_positives="phrase",
   attr_smoothing=0.4,
   attr_prompts=3,
 )

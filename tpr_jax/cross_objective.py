@@ -45,7 +45,10 @@ RUNNING = "running"  # metric: {parameter: value} that the step writes
 
 # Streams of random numbers, beside the small ones of views and pairs.
 _ATTRIBUTES, _MATCHING, _FUSED = 0xA77, 0x177, 0xF5E
-_CHOICES = {"region_feature": ("region", "image")}
+_CHOICES = {
+  "region_feature": ("region", "image"),
+  "region_positives": ("phrase", "pair"),
+}
 
 
 def check(choices: Mapping[str, Any]) -> None:
@@ -171,7 +174,7 @@ class CrossObjective:
       if self._on(f"{name}itc"):
         rows = itc.itc(
           cosine,
-          pair.ids,
+          self._positives(name, pair),
           temperature,
           smoothing=self.choices["label_smoothing"],
           feature_grad_scale=self.choices["itc_grad_scale"],
@@ -234,6 +237,12 @@ class CrossObjective:
           whole,
         )
     return found
+
+  def _positives(self, name: str, pair: "_Pair") -> jax.Array:
+    """[B] equal where ITC takes two rows for a match."""
+    if name == "region_" and self.choices["region_positives"] == "pair":
+      return jnp.arange(len(pair.ids))
+    return pair.ids
 
   def _features(
     self, params: Params, sides: Mapping[str, tuple[View, View]], key: jax.Array

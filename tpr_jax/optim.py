@@ -35,10 +35,11 @@ def make_schedule(
   steps_per_epoch: int,
   warmup_epochs: float,
   warmup_from: float,
+  end: float = 0.0,
   kind: str,
   per: str,
 ) -> optax.Schedule:
-  """Linear warm-up from `warmup_from * lr`, then down to 0 or constant.
+  """Linear warm-up from `warmup_from * lr`, then down to `end * lr`, or constant.
 
   Args:
     steps: length of the run; the decay ends there.
@@ -59,6 +60,11 @@ def make_schedule(
       "optim.schedule.kind='step' steps at 4 and 7 times the warm-up: set"
       " optim.schedule.warmup_epochs above 0"
     )
+  if not 0 <= end <= 1 or (end and kind == "constant"):
+    raise ValueError(
+      f"optim.schedule.end={end}: expected a share of optim.lr from 0 to 1, and 0 for"
+      " kind='constant', which does not fall"
+    )
   if per not in ("step", "epoch"):
     raise ValueError(f"optim.schedule.per={per!r}: expected 'step' or 'epoch'")
   warmup = warmup_epochs * steps_per_epoch
@@ -78,7 +84,7 @@ def make_schedule(
       if kind == "step":
         part = jnp.where(position < 7 * warmup, 0.5, 0.2)
         decayed = left * jnp.where(position < 4 * warmup, 1.0, part)
-      factor = jnp.where(position < warmup, factor, decayed)
+      factor = jnp.where(position < warmup, factor, end + (1.0 - end) * decayed)
     return lr * factor
 
   return schedule

@@ -30,8 +30,9 @@ follow the method where the code is plainly unintended; what a preset changes:
              second view        none
   RSTPReid   6e-5, 10 epochs    5e-5, 30 epochs    as the default
 The released gather leaves 1 / GPUs of ITC's gradient on the features:
---config.objective.itc_grad_scale=0.25 for its four. "positives" are those of region_itc;
-region_itm never takes an equal phrase for a wrong one. The rate's end is pre-training's.
+--config.objective.itc_grad_scale=0.25 for its four. "positives" are those of
+region_itc; region_itm never takes an equal phrase for a wrong one. The rate's end is
+that of pre-training.
 
 To reach, Rank-1 / mAP (the paper): CUHK-PEDES 77.21 / 68.50 (71.23 / 64.75 without
 pre-training), ICFG-PEDES 68.93 / 41.38 (66.02 / 39.04), RSTPReid 68.15 / 53.77

@@ -37,10 +37,12 @@ def main(book, arguments):
   (folder / "config.json").write_text(json.dumps(notes["config"][name]))
   if waiting:
     wanted = 2 if does == "wait for two signals" else 1
-    while len(signals) < wanted:
+    heard = False  # noted, whenever the signals come
+    while not heard or len(signals) < wanted:
       time.sleep(0.02)
-      if signals and not count(f"heard {name}"):
+      if signals and not heard:
         note(f"heard {name}")
+        heard = True
     time.sleep(0.3)
     note(f"saved {name}")
     return 128 + signals[-1]

@@ -18,8 +18,14 @@ r"""Sweeps: tables of several runs with several seeds, on rendered people.
     MRA pre-trained with and without its region losses; then fine-tuned on people of
     another camera, from each of these and from nothing
   python -m tpr_jax.main --mode=sweep --config=configs/sweeps.py:kept
-    CLIP trained on what the filter keeps of captions, of which 30 % are another's
-    (README, "Which pairs to keep", has the commands of the filter)
+    CLIP trained on what the filter keeps of captions, of which 30 % are another's;
+    first, with SHARE 90, 80, 70 and 50, and the towers of ga_dms above:
+  python -m tpr_jax.main --mode=filter --out=runs/kept-SHARE \
+    --config=configs/filter.py:rendered,keep_ratio=0.SHARE \
+    --config.scorer.place=runs/ga_dms-words --config.pool.size=1000 \
+    --config.data.options.granularity="('coarse',)" --config.data.options.seed=7 \
+    --config.data.options.identities=1000 --config.data.options.views=2 \
+    --config.data.options.pair_noise=0.3
   python -m tpr_jax.main --mode=sweep --config=configs/sweeps.py:few_weights
     all weights, LoRA, DoRA and WoRA on people of another camera
 

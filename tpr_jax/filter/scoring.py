@@ -5,14 +5,13 @@ that every row is encoded at the same place of the same batch. What is held at a
 the features of one part and a few hundred pictures.
 """
 
-import collections
 import dataclasses
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
+from tpr_jax.core import threads
 from tpr_jax.data import kept
 from tpr_jax.data.record import Dataset, ImageError, Record
 from tpr_jax.filter import rule
@@ -102,20 +101,11 @@ class Scoring:
 
   def _records(self, start: int, stop: int) -> Iterator[_Read]:
     """In order, read by threads some way ahead."""
-    ahead = 2 * self._piece
-    waiting: collections.deque[Future] = collections.deque()
-    with ThreadPoolExecutor(self._threads) as pool:
-      try:
-        for index in range(start, stop):
-          if self._counts[index]:  # a picture without captions is no pair
-            waiting.append(pool.submit(self._read, index))
-          if len(waiting) >= ahead:
-            yield waiting.popleft().result()
-        while waiting:
-          yield waiting.popleft().result()
-      finally:
-        for future in waiting:
-          future.cancel()
+    # A picture without captions is no pair.
+    there = (index for index in range(start, stop) if self._counts[index])
+    return threads.in_order(
+      self._read, there, threads=self._threads, ahead=2 * self._piece
+    )
 
   def _read(self, index: int) -> _Read:
     try:

@@ -1,14 +1,13 @@
 """What becomes of each file that is new or looks changed: read by threads, in order."""
 
-import collections
 import dataclasses
 import datetime
 import pathlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
+from tpr_jax.core import threads
 from tpr_jax.data import images
 from tpr_jax.data.record import ImageError
 from tpr_jax.search import photo
@@ -132,15 +131,4 @@ def outcomes(
     time = photo.when(data, file.modified)
     return Fresh(file, digest, time, width, height, found.thumbnail, prepared)
 
-  waiting: collections.deque[Future] = collections.deque()
-  with ThreadPoolExecutor(THREADS) as pool:
-    try:
-      for file in files:
-        waiting.append(pool.submit(one, file))
-        if len(waiting) >= AHEAD:
-          yield waiting.popleft().result()
-      while waiting:
-        yield waiting.popleft().result()
-    finally:
-      for future in waiting:
-        future.cancel()
+  return threads.in_order(one, files, threads=THREADS, ahead=AHEAD)

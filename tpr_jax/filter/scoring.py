@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tpr_jax.core import threads
-from tpr_jax.data import kept
+from tpr_jax.data import kept, threads
 from tpr_jax.data.record import Dataset, ImageError, Record
 from tpr_jax.filter import rule
 from tpr_jax.filter.pool import Drawn

@@ -7,8 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from tpr_jax.core import threads
-from tpr_jax.data import images
+from tpr_jax.data import images, threads
 from tpr_jax.data.record import ImageError
 from tpr_jax.search import photo
 from tpr_jax.search.encoder import Encoder

@@ -5,8 +5,6 @@ goes on after the last whole shard (`pieces.py`), and its files are those of a c
 nothing has stopped.
 """
 
-import collections
-import concurrent.futures
 import dataclasses
 import itertools
 import json
@@ -23,6 +21,7 @@ from tpr_jax.data.damage import CAPTION, Damage
 from tpr_jax.data.record import Dataset, DatasetError, ImageError, Record
 from tpr_jax.data.shards import format as files
 from tpr_jax.data.shards import pieces
+from tpr_jax.data.threads import in_order
 
 _RECIPE = "recipe.json"
 _AHEAD = 8  # records under way for each thread
@@ -230,17 +229,12 @@ def _items(
   dataset: Dataset, recipe: Recipe, first: int, threads: int
 ) -> Iterator[_Item]:
   """The records from number `first` on, some of them prepared ahead in threads."""
-  pool = concurrent.futures.ThreadPoolExecutor(max(1, threads))
-  waiting = collections.deque()
-  try:
-    for place in range(first, len(dataset.records)):
-      waiting.append(pool.submit(_item, dataset, recipe, place))
-      if len(waiting) > _AHEAD * threads:
-        yield waiting.popleft().result()
-    while waiting:
-      yield waiting.popleft().result()
-  finally:
-    pool.shutdown(wait=True, cancel_futures=True)
+  return in_order(
+    lambda place: _item(dataset, recipe, place),
+    range(first, len(dataset.records)),
+    threads=max(1, threads),
+    ahead=_AHEAD * threads + 1,
+  )
 
 
 def _item(dataset: Dataset, recipe: Recipe, place: int) -> _Item:

@@ -41,15 +41,19 @@ _CACHE = pytest.StashKey[str]()
 
 
 def pytest_configure(config):
-  """Programs are compiled once for all processes of a test run, those that tests start
-  included. Proofs, but for a sample, compile each anew, as users' runs do."""
-  given = "JAX_COMPILATION_CACHE_DIR" in os.environ  # also in xdist's workers
+  """What is kept for the next run is kept for all processes of a test run, those that
+  tests start included, and never read from the user's folder. Proofs, but for a sample,
+  make everything anew."""
+  if "PYTEST_XDIST_WORKER" in os.environ:
+    return  # the first process has seen to it
   whole = config.getoption("markexpr") != "not proof"
-  if given or (whole and not config.getoption("--sample")):
+  if whole and not config.getoption("--sample"):
+    os.environ["TPR_JAX_CACHE"] = "off"
     return
-  config.stash[_CACHE] = tempfile.mkdtemp(prefix="tpr_jax_tests_")
-  os.environ["JAX_COMPILATION_CACHE_DIR"] = config.stash[_CACHE]
-  os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+  folder = config.stash[_CACHE] = tempfile.mkdtemp(prefix="tpr_jax_tests_")
+  os.environ["TPR_JAX_CACHE"] = folder
+  os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{folder}/programs")
+  os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 
 def pytest_unconfigure(config):

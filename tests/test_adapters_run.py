@@ -69,7 +69,7 @@ def run(base, tmp_path_factory):
 def start(config, folder):
   """The first state of a training: {name: leaf}."""
   made = training.Training(Experiment(config, folder))
-  return tree.flat(jax.device_get(made._first_state().params))
+  return tree.flat(jax.device_get(made.first_state().params))
 
 
 def taken(config, folder):

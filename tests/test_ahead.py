@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tpr_jax.ahead import CompiledAhead
+from tpr_jax.meter import Meter
 
 
 def shapes(length):
@@ -32,7 +33,7 @@ def traced():
 def test_known_shapes_are_compiled_before_they_come(traced):
   step, lengths = traced
   key, state = jax.random.key(1), jnp.float32(0.5)
-  made = CompiledAhead(step, state, [shapes(3), shapes(5)], key)
+  made = CompiledAhead(step, state, [shapes(3), shapes(5)], key, Meter(2))
   found = [float(made(state, batch(n), key)) for n in (5, 3, 5)]
   assert lengths == [3, 5]  # in the order given, and never again
   expected = [float(step(state, batch(n), key)) for n in (5, 3, 5)]
@@ -43,9 +44,26 @@ def test_known_shapes_are_compiled_before_they_come(traced):
 def test_another_shape_is_compiled_when_it_comes(traced):
   step, lengths = traced
   key, state = jax.random.key(1), jnp.float32(0.5)
-  made = CompiledAhead(step, state, [], key)
+  made = CompiledAhead(step, state, [], key, Meter(2))
   assert float(made(state, batch(4), key)) > 28
   assert lengths == [4]
+  made.close()
+
+
+def test_the_meter_learns_of_the_work_and_not_of_the_compilation():
+  @jax.jit
+  def step(state, batch, key):
+    return state @ state + batch["text"].sum()
+
+  state, key, meter = jnp.ones((4, 4)), jax.random.key(0), Meter(2)
+  made = CompiledAhead(step, state, [shapes(3)], key, meter)
+  made(state, batch(3), key)
+  found = meter.read(1)
+  assert found["tflops"] * 1e12 * 2 == pytest.approx(
+    2 * 4**3 * found["examples_per_second"]
+  )
+  made(state, batch(7), key)  # a shape that was not announced: its work is not known
+  assert "tflops" not in meter.read(1)
   made.close()
 
 
@@ -55,7 +73,7 @@ def test_an_error_of_the_step_is_raised_where_the_step_is_called():
     raise ValueError("text of 3 tokens")
 
   key, state = jax.random.key(1), jnp.float32(0.5)
-  made = CompiledAhead(step, state, [shapes(3)], key)
+  made = CompiledAhead(step, state, [shapes(3)], key, Meter(2))
   with pytest.raises(ValueError, match="text of 3 tokens"):
     made(state, batch(3), key)
   made.close()

@@ -12,6 +12,7 @@ from tests import small_run, tiny
 from tpr_jax import training, word_files
 from tpr_jax.core import tree
 from tpr_jax.experiment import Experiment
+from tpr_jax.meter import CLOCK
 from tpr_jax.train import Interrupted
 
 KINDS = ("gass", "grad_eclip", "cosine", "random")
@@ -32,7 +33,7 @@ def lines(folder, kind):
   with (folder / "metrics.jsonl").open() as file:
     found = [json.loads(line) for line in file]
   return [
-    {k: v for k, v in line.items() if k != "examples_per_second"}
+    {k: v for k, v in line.items() if k not in CLOCK}
     for line in found
     if line["kind"] == kind
   ]

@@ -156,7 +156,7 @@ def test_its_towers_go_to_transformers_and_come_back(straight, tmp_path):
   c.text.tokenizer = "auto"
   made = training.Training(Experiment(c.lock(), tmp_path / "run"))
   made.batches.close()
-  params = tree.flat(made._first_state().params)
+  params = tree.flat(made.first_state().params)
   expected = run_weights.read(straight).weights
   for name in ("visual/stage_1/block_1/relative_position_bias", "words/bias"):
     np.testing.assert_array_equal(params[name], expected[name])

@@ -8,12 +8,13 @@ import sys
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from tpr_jax import run_log
+from tpr_jax import meter, run_log
+from tpr_jax.meter import CLOCK, Meter
 from tpr_jax.run_log import RunLog
 
 
 def open_log(folder, first_step=0, **options):
-  given = dict(first_step=first_step, steps=100, examples=8)
+  given = dict(first_step=first_step, steps=100, meter=Meter(8))
   return RunLog(folder, **{**given, **options})
 
 
@@ -42,12 +43,14 @@ def test_a_line_for_each_call_and_an_event_for_each_number(tmp_path):
   log.validation(10, {"R1": 12.5, "mAP": 6.25, "queries": 40})
   log.close()
   train, val = lines(tmp_path)
-  rate = train.pop("examples_per_second")
+  rate, waited = (train.pop(name) for name in CLOCK[:2])
+  assert waited == 0
   assert train == {"step": 10, "kind": "train", "loss": 1.5, "lr": 0.25, "sdm": 0.5}
   assert rate > 0
   assert val == {"step": 10, "kind": "val", "R1": 12.5, "mAP": 6.25, "queries": 40}
   found = {tag: (step, value) for tag, step, value in events(tmp_path)}
   assert found.pop("train/examples_per_second")[1] == pytest.approx(rate)
+  assert found.pop("train/input_wait") == (10, 0.0)
   assert found == {
     "train/loss": (10, 1.5),
     "train/lr": (10, 0.25),
@@ -141,7 +144,6 @@ def test_processes_but_the_first_write_and_print_nothing(tmp_path, capsys):
   log.validation(10, {"R1": 1.0})
   log.words(10, {"auc_gass": 1.0})
   log.say("a line")
-  log.restart_clock()
   log.close()
   assert not folder.exists()
   assert capsys.readouterr() == ("", "")
@@ -150,7 +152,8 @@ def test_processes_but_the_first_write_and_print_nothing(tmp_path, capsys):
 class Clock:
   def __init__(self, monkeypatch):
     self.now = 1000.0
-    monkeypatch.setattr(run_log.time, "perf_counter", lambda: self.now)
+    for module in (run_log, meter):
+      monkeypatch.setattr(module.time, "perf_counter", lambda: self.now)
 
 
 def test_plain_lines_tell_rate_and_time_left(tmp_path, capsys, monkeypatch):
@@ -160,7 +163,7 @@ def test_plain_lines_tell_rate_and_time_left(tmp_path, capsys, monkeypatch):
   log.train(30, {"loss": 1.23456, "lr": 1e-3})
   clock.now += 60  # a validation, which must not count as training
   log.validation(30, {"R1": 12.5, "R5": 40.0, "mAP": 9.25, "queries": 7})
-  log.restart_clock()
+  log.meter.restart()
   clock.now += 2
   log.train(40, {"loss": 1.0, "lr": 1e-3})
   log.close()
@@ -173,6 +176,24 @@ def test_plain_lines_tell_rate_and_time_left(tmp_path, capsys, monkeypatch):
   assert rates == [pytest.approx(16.0), None, pytest.approx(40.0)]
   # Validations are part of what is still to come: 67 s for 20 steps, 60 to go.
   assert third.endswith(f"{run_log.duration(67 / 20 * 60)} left")
+
+
+def test_waiting_for_input_and_the_share_of_the_peak_are_told(
+  tmp_path, capsys, monkeypatch
+):
+  clock = Clock(monkeypatch)
+  log = open_log(tmp_path, meter=meter.Meter(8, peak=4e12))
+  log.meter.work(10**12)
+  with log.meter.waiting():
+    clock.now += 0.3
+  clock.now += 0.7
+  log.train(1, {"loss": 1.0, "lr": 1e-3})
+  log.close()
+  said = capsys.readouterr().out
+  assert "  8 examples/s, 25% of peak, 30% waiting for input  " in said
+  (line,) = lines(tmp_path)
+  assert line["tflops"] == pytest.approx(1.0)
+  assert line["flop_utilisation"] == pytest.approx(0.25)
 
 
 class Terminal(io.StringIO):

@@ -17,6 +17,7 @@ from tpr_jax import run_weights
 from tpr_jax.core import storage
 from tpr_jax.data import build
 from tpr_jax.data.record import DatasetError
+from tpr_jax.meter import Meter
 from tpr_jax.run_folder import RunFolder
 from tpr_jax.run_log import RunLog
 
@@ -247,7 +248,7 @@ def test_a_run_folder_sends_from_the_first_process_alone(bucket, tmp_path):
 
 def test_the_log_is_there_before_a_checkpoint_can_be(bucket, tmp_path):
   local = open_copy(tmp_path)
-  log = RunLog(local, first_step=0, steps=4, examples=1)
+  log = RunLog(local, first_step=0, steps=4, meter=Meter(1))
   try:
     log.train(2, {"loss": 1.0, "lr": 0.1})
     assert "metrics.jsonl" not in there(bucket)
@@ -262,7 +263,7 @@ def test_the_log_is_there_before_a_checkpoint_can_be(bucket, tmp_path):
 def test_a_log_of_another_process_sends_nothing(bucket, tmp_path):
   local = open_copy(tmp_path)
   (local / "run.json").write_text("{}")
-  log = RunLog(local, first_step=0, steps=4, examples=1, active=False)
+  log = RunLog(local, first_step=0, steps=4, meter=Meter(1), active=False)
   log.sync()
   log.close()
   assert there(bucket) == {}

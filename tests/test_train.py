@@ -18,6 +18,7 @@ from tpr_jax.checkpoints import Checkpoints, abstract
 from tpr_jax.core import sharding, tree
 from tpr_jax.data import pipeline, tokenizer
 from tpr_jax.data.damage import BadData, Damage
+from tpr_jax.meter import CLOCK, Meter
 from tpr_jax.run_log import RunLog
 
 STEPS, BATCH, SEED = 12, 4, 3
@@ -67,7 +68,7 @@ class Loop:
       ask = abstract(state, self.state_sh)
       state, meta = saved.restore(saved.latest(), ask)
       batches.set_state(meta["data"])
-    log = RunLog(folder, first_step=int(state.step), steps=STEPS, examples=BATCH)
+    log = RunLog(folder, first_step=int(state.step), steps=STEPS, meter=Meter(BATCH))
     given = dict(
       state=state,
       train_step=self.step,
@@ -184,9 +185,7 @@ def test_interrupted_and_resumed_equals_straight_through(
 
 def timeless(entries):
   """The lines of a log without what depends on the clock."""
-  return [
-    {k: v for k, v in entry.items() if k != "examples_per_second"} for entry in entries
-  ]
+  return [{k: v for k, v in entry.items() if k not in CLOCK} for entry in entries]
 
 
 def test_a_signal_at_the_last_step_leaves_too(loop, straight, tmp_path):

@@ -63,9 +63,10 @@ def batch(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
   )
 
 
-def model(losses=LOSSES, objective=OBJECTIVE):
+def model(losses=LOSSES, objective=OBJECTIVE, **fields):
+  given = dict(learn_scale=objective["learn_temperature"], initial_scale=50.0)
   return build.build(
-    dict(FIELDS, learn_scale=objective["learn_temperature"], initial_scale=50.0),
+    {**FIELDS, **given, **fields},
     vocab_size=VOCAB,
     num_classes=CLASSES,
     heads=objectives.heads(losses, objective),

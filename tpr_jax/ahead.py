@@ -11,6 +11,9 @@ from typing import Any
 
 import jax
 
+from tpr_jax import flops
+from tpr_jax.meter import Meter
+
 
 class CompiledAhead:
   """step(state, batch, key), compiled in a thread for batches of known shapes.
@@ -20,6 +23,7 @@ class CompiledAhead:
     state, key: its arguments, or their shapes and dtypes.
     batches: shapes and dtypes of the batches that will come, the first one first. A
       batch of other shapes is compiled when it comes.
+    meter: learns how long programs are waited for, and how much work they are.
   """
 
   def __init__(
@@ -28,23 +32,39 @@ class CompiledAhead:
     state: Any,
     batches: Iterable[Mapping[str, jax.ShapeDtypeStruct]],
     key: Any,
+    meter: Meter,
   ):
-    self._step = step
+    self._step, self._meter = step, meter
     self._pool = futures.ThreadPoolExecutor(1, thread_name_prefix="compile")
     self._programs = {
-      _shapes(batch): self._pool.submit(
-        lambda batch=batch: step.lower(state, batch, key).compile()
-      )
+      _shapes(batch): self._pool.submit(_compiled, step, state, batch, key)
       for batch in batches
     }
 
   def __call__(self, state: Any, batch: Mapping[str, Any], key: jax.Array) -> Any:
-    program = self._programs.get(_shapes(batch))
-    return (self._step if program is None else program.result())(state, batch, key)
+    if _shapes(batch) not in self._programs:
+      return self._step(state, batch, key)
+    program, work = self.program(batch)
+    self._meter.work(work.model)
+    return program(state, batch, key)
+
+  def program(self, batch: Mapping[str, Any]) -> tuple[Any, flops.Flops]:
+    """(what is compiled for batches of these shapes, its work); waits for it.
+
+    Raises:
+      KeyError: batches of these shapes were not announced.
+    """
+    with self._meter.apart():
+      return self._programs[_shapes(batch)].result()
 
   def close(self) -> None:
     """Starts no further compilation; one that is under way ends by itself."""
     self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _compiled(step, state, batch, key) -> tuple[Any, flops.Flops]:
+  traced = step.trace(state, batch, key)
+  return traced.lower().compile(), flops.count_jaxpr(traced.jaxpr.jaxpr)
 
 
 def _shapes(batch: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -29,6 +29,7 @@ MODES = (
   "build_cross",
   "filter",
   "plan",
+  "profile",
   "index",
   "search",
 )
@@ -50,7 +51,7 @@ OUT = flags.DEFINE_string(
   "out",
   None,
   "Folder to write to (modes write, archive, shards, export, build_cross, filter,"
-  " matrix, compare, plan; eval with --model or --features).",
+  " matrix, compare, plan, profile; eval with --model or --features).",
 )
 MODEL = flags.DEFINE_string(
   "model",
@@ -110,6 +111,9 @@ OVERLAP = flags.DEFINE_float(
 )
 EFFORT = flags.DEFINE_float(
   "effort", 0.0, "plan: XLA's effort, -1 (several times faster) to 1; training has 0."
+)
+PROFILE_STEPS = flags.DEFINE_integer(
+  "profile_steps", 5, "profile: steps that are timed, and as many that are traced."
 )
 _ONLY_PLAN = (
   "topology",
@@ -334,6 +338,10 @@ def check_flags() -> None:
       raise configs.ConfigError(
         f"--{name} is for --mode=shards; training has --config.data.image"
       )
+  if given("profile_steps") and mode != "profile":
+    raise configs.ConfigError(
+      "--profile_steps is for --mode=profile; a run's own field is --config.train.steps"
+    )
   search_flags.check(mode)
   if mode == "eval" and given("out") and not features and not model:
     raise configs.ConfigError(
@@ -348,6 +356,7 @@ def check_flags() -> None:
     ("--mode=matrix", mode == "matrix", ("run",)),
     ("--mode=filter", mode == "filter", ("run",)),
     ("--mode=plan", mode == "plan", ("run", "format")),
+    ("--mode=profile", mode == "profile", ("run", "format")),
     ("--mode=index", mode == "index", ("config", "out", "format")),
     ("--mode=search", mode == "search", ("config", "out", "format")),
   ):

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from tpr_jax import dual_masking
+from tpr_jax import dual_masking, flops
 from tpr_jax.core import pieces, tree
 from tpr_jax.core.types import GradFn, Metrics, Params
 from tpr_jax.cross_objective import CrossObjective
@@ -78,7 +78,8 @@ def make_grad_fn(
     batch = objective.prepare(batch, mask_key)
     parts = (apart(batch), jax.random.split(drop_key, micro_batches))
 
-    out = lax.map(lambda part: objective.encode(params, *part), parts)
+    with jax.named_scope(flops.REPEATED):
+      out = lax.map(lambda part: objective.encode(params, *part), parts)
     if "scores" in out:  # of words: the second pass need not make them again
       parts[0].setdefault("scores", out["scores"])
     (loss, metrics), (grads, cotangents) = jax.value_and_grad(

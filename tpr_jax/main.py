@@ -36,6 +36,8 @@ Modes (`--mode`):
            (`--topology=v5e:4x4,v5e:8x8`, `--batches=512,2048`): memory, FLOPs,
            collectives and an estimated step time; `--out` keeps the table and the
            programs, and the same command again does what is missing
+  profile  trains some steps and tells where their time goes: a summary, and a trace for
+           Perfetto or TensorBoard, in `--out` (default: runs/NAME-profile)
   index    embeds the pictures of a folder by any model, `--run=RUN_OR_MODEL
            --images=FOLDER --index=DIR`, with a table about them (`--metadata=FILE`) if
            there is one; the same command again does what is new, changed or gone
@@ -58,7 +60,7 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from tpr_jax import cli, search_flags, supervise
+from tpr_jax import cli, compile_cache, search_flags, supervise
 from tpr_jax import config as configs
 from tpr_jax.core import deterministic, host_memory, text
 
@@ -268,6 +270,17 @@ def _plan() -> int:
   )()
 
 
+def _profile() -> int:
+  config, folder = cli.config_and_folder()
+  out = pathlib.Path(cli.OUT.value) if cli.OUT.value else None
+  if config.train.get("deterministic", True):
+    deterministic.ask()  # as training does: it may be slower
+  from tpr_jax.profiling import run  # JAX takes seconds
+
+  out = out or folder.with_name(f"{folder.name}-profile")
+  return run.profile(config, out, cli.PROFILE_STEPS.value)
+
+
 def _search(mode: str) -> int:
   own = search_flags.indexing if mode == "index" else search_flags.searching
   asked = own(cli.RUN.value)
@@ -293,6 +306,8 @@ def _dispatch() -> int:
     return _filter()
   if mode == "plan":
     return _plan()
+  if mode == "profile":
+    return _profile()
   if mode in ("index", "search"):
     return _search(mode)
   if mode == "export":
@@ -378,6 +393,7 @@ def main(_) -> None:
     if cli.distributed():
       supervise.watch()
     host_memory.keep_freed_memory()  # first of all: before any thread starts
+    compile_cache.use()
     status = _dispatch()
   except KeyboardInterrupt:
     print("interrupted", file=sys.stderr)

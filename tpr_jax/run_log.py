@@ -20,6 +20,9 @@ from tqdm import tqdm
 
 from tpr_jax.core import storage
 from tpr_jax.core.times import duration
+from tpr_jax.meter import Meter
+
+_SLOW_INPUT = 0.05  # share of the time from which on waiting for input is told
 
 
 class RunLog:
@@ -29,7 +32,7 @@ class RunLog:
     folder: the run folder; `metrics.jsonl` and `tensorboard/` are made in it.
     first_step: the step the run (re)starts from.
     steps: the step the run ends at.
-    examples: examples in one step, for the rate.
+    meter: how fast the steps are.
     active: False for every process but the first: nothing is written or printed.
   """
 
@@ -39,13 +42,13 @@ class RunLog:
     *,
     first_step: int,
     steps: int,
-    examples: int,
+    meter: Meter,
     active: bool = True,
   ):
     self._active, self._folder = active, folder
-    self._steps, self._examples = steps, examples
-    self._step, self._time = first_step, time.perf_counter()
-    self._started, self._first_step = self._time, first_step
+    self.meter, self._steps, self._step = meter, steps, first_step
+    self._started, self._first_step = time.perf_counter(), first_step
+    meter.restart()
     if not active:
       return
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,32 +64,21 @@ class RunLog:
         total=steps, initial=first_step, unit="step", dynamic_ncols=True, leave=True
       )
 
-  def restart_clock(self) -> None:
-    """The rate starts anew: what came before was compilation or evaluation."""
-    self._time = time.perf_counter()
-
   def train(self, step: int, numbers: Mapping[str, float]) -> None:
     """Logs the training numbers of the steps up to `step`."""
     if not self._active:
       return
-    now = time.perf_counter()
-    rate = (step - self._step) * self._examples / max(now - self._time, 1e-9)
-    self._step, self._time = step, now
-    self._record(step, "train", {**numbers, "examples_per_second": rate})
+    found = self.meter.read(step - self._step)
+    self._step = step
+    self._record(step, "train", {**numbers, **found})
+    said = f"loss {numbers['loss']:.4f}  lr {numbers['lr']:.2e}  {_pace(found)}"
     if self._bar is not None:
       self._bar.update(step - self._bar.n)
-      self._bar.set_postfix_str(
-        f"loss {numbers['loss']:.4f}  lr {numbers['lr']:.2e}  {rate:.0f} examples/s"
-      )
+      self._bar.set_postfix_str(said)
       return
-    left = (
-      (now - self._started) / max(step - self._first_step, 1) * (self._steps - step)
-    )
-    print(
-      f"step {step}/{self._steps}  loss {numbers['loss']:.4f}  lr {numbers['lr']:.2e}"
-      f"  {rate:.0f} examples/s  {duration(left)} left",
-      flush=True,
-    )
+    spent = time.perf_counter() - self._started
+    left = spent / max(step - self._first_step, 1) * (self._steps - step)
+    print(f"step {step}/{self._steps}  {said}  {duration(left)} left", flush=True)
 
   def validation(self, step: int, numbers: Mapping[str, float]) -> None:
     """Logs the validation scores at `step`."""
@@ -148,6 +140,16 @@ class RunLog:
       self._bar.close()
     self._file.close()
     self._board.close()
+
+
+def _pace(found: Mapping[str, float]) -> str:
+  """What a line says of `Meter.read`."""
+  said = f"{found['examples_per_second']:.0f} examples/s"
+  if "flop_utilisation" in found:
+    said += f", {found['flop_utilisation']:.0%} of peak"
+  if found["input_wait"] >= _SLOW_INPUT:
+    said += f", {found['input_wait']:.0%} waiting for input"
+  return said
 
 
 def best_legacy(folder: pathlib.Path, select: str) -> dict[str, dict[str, float]]:

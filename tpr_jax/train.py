@@ -311,7 +311,8 @@ def fit(
   with _StopSignals() as signals:
     agreed = _Agreement(signals, bad, mesh)
     while step < steps:
-      batch = sharding.to_global(_next_batch(batches, mended()), batch_sh)
+      with log.meter.waiting():
+        batch = sharding.to_global(_next_batch(batches, mended()), batch_sh)
       state, metrics = train_step(state, batch, key)
       step += 1
       window.add(step, metrics)
@@ -322,13 +323,13 @@ def fit(
       if observe is not None and due:
         window.flush()
         observe(step, state.params)
-        log.restart_clock()
+        log.meter.restart()
       if validate is not None and due:
         window.flush()
         scores = validate(state.params)
         log.validation(step, scores)
         save(scores[select])
-        log.restart_clock()
+        log.meter.restart()
       elif last or (save_every and step % save_every == 0):
         window.flush()
         save()

@@ -23,12 +23,13 @@ from tpr_jax import (
 from tpr_jax import checkpoints as ckpt
 from tpr_jax import config as configs
 from tpr_jax.ahead import CompiledAhead
-from tpr_jax.core import processes, sharding, storage, tree
+from tpr_jax.core import peaks, processes, sharding, storage, tree
 from tpr_jax.core.types import Params, TrainState
 from tpr_jax.data import pipeline, transforms, views
 from tpr_jax.data.damage import MAX_BROKEN, check_limit
 from tpr_jax.data.record import Dataset
 from tpr_jax.experiment import Experiment
+from tpr_jax.meter import Meter
 from tpr_jax.metrics import msd
 from tpr_jax.models import adapters
 from tpr_jax.run_log import RunLog
@@ -84,6 +85,13 @@ class Training:
       experiment.say(freezing.describe(self.frozen, self.plan.shapes))
     experiment.say(sharding.describe(self.plan.shapes, self.plan.shardings))
     self.word_scorer = self._scorer(train_set)
+    half = experiment.fields["dtype"] == "bfloat16"
+    kind = jax.devices()[0].device_kind
+    self._meter = Meter(
+      self.config.data.batch,
+      devices=jax.device_count(),
+      peak=peaks.bfloat16(kind) if half else None,
+    )
 
   def _batches(self, train_set: Dataset) -> pipeline.TrainIterator:
     data, text = self.config.data, self.config.text
@@ -129,8 +137,9 @@ class Training:
     ):
       meta = self._position(saved)
       self.batches.start_prefetch()
-      with contextlib.closing(self._compile(saved)) as train_step:
-        state = self._first_state() if not meta else self._restored(saved)
+      done = saved.latest() == self.steps  # nothing is left to train
+      with contextlib.closing(self.compile_ahead(nothing=done)) as train_step:
+        state = self.first_state() if not meta else self._restored(saved)
         self._fit(state, train_step, saved, meta)
     if damage := self.batches.damage:
       self.experiment.say(f"{len(damage):,} bad pictures; see {bad_data.FILE}.")
@@ -164,20 +173,24 @@ class Training:
     self.experiment.say(f"Resuming after step {meta['step']} of {self.steps}.")
     return meta
 
-  def _compile(self, saved: ckpt.Checkpoints) -> CompiledAhead:
-    """The step, with a program on its way for each length of the texts."""
+  def compile_ahead(self, nothing: bool = False) -> CompiledAhead:
+    """The step, with a program on its way for each length of the texts, or none."""
     batches = program.batch_shapes(self.config, self.experiment.mesh)
-    if saved.latest() == self.steps:
-      batches = []  # nothing is left to train
+    if nothing:
+      batches = []
     return CompiledAhead(
-      self.train_step, self.plan.shapes, batches, jax.random.key(self.config.seed)
+      self.train_step,
+      self.plan.shapes,
+      batches,
+      jax.random.key(self.config.seed),
+      self._meter,
     )
 
   def _restored(self, saved: ckpt.Checkpoints) -> TrainState:
     wanted = ckpt.abstract(self.plan.shapes, self.plan.shardings)
     return saved.restore(saved.latest(), wanted)[0]
 
-  def _first_state(self) -> TrainState:
+  def first_state(self) -> TrainState:
     """Random parameters, or those of `init_from` with random heads; adapters start
     on what was loaded."""
     experiment, plan = self.experiment, self.plan
@@ -263,7 +276,7 @@ class Training:
       experiment.folder,
       first_step=int(state.step),
       steps=self.steps,
-      examples=config.data.batch,
+      meter=self._meter,
       active=experiment.active,
     )
     eval_every = max(round(config.train.eval_every * self.per_epoch), 1)

@@ -7,7 +7,8 @@ import pytest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from tpr_jax.plan import flops, hlo, work
+from tpr_jax import flops
+from tpr_jax.plan import hlo, work
 
 
 def compiled(fn, *args, **how):

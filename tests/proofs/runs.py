@@ -7,9 +7,9 @@ import numpy as np
 
 from tpr_jax.checkpoints import Checkpoints
 from tpr_jax.core import tree
+from tpr_jax.meter import CLOCK
 
 CONFIG = pathlib.Path(__file__).parent / "config.py"
-CLOCK = ("examples_per_second",)  # what a log has of the clock
 
 
 def log(folder):

@@ -8,7 +8,6 @@ their distance; the released code of MRA (arXiv:2507.10195) does the same. scipy
 """
 
 import numpy as np
-from scipy.interpolate import RectBivariateSpline
 
 from tpr_jax.convert.source import ConvertError
 
@@ -68,10 +67,12 @@ def resize(table: np.ndarray, window: int) -> np.ndarray:
       f"a relative position table of {source} x {source} positions cannot be resized: a"
       " cubic spline needs those of windows of 3 x 3 at least"
     )
+  from scipy import interpolate  # a second; most towers need none of it
+
   old = coordinates(source, target)
   new = np.arange(target, dtype=np.float64) - target // 2
   made = [
-    RectBivariateSpline(old, old, head.reshape(source, source))(new, new).reshape(-1)
+    interpolate.RectBivariateSpline(old, old, head.reshape(source, source))(new, new)
     for head in table.astype(np.float64).T
   ]
-  return np.stack(made, axis=1).astype(np.float32)
+  return np.stack([head.reshape(-1) for head in made], axis=1).astype(np.float32)

@@ -1,17 +1,18 @@
 """The numbers of the chips, and how the chips of a slice are connected.
 
-Peak bfloat16 rate, HBM, ports and inter-chip bandwidth: Google Cloud's pages "TPU v4",
-"TPU v5e", "TPU v5p" and "TPU v6e" (cloud.google.com/tpu/docs, read in November 2026).
-They give the inter-chip (ICI) bandwidth of a chip over all its ports and in both
-directions (v5e 400, v5p 1,200, v6e 800 GB/s; v4 2,400 Gbit/s in one direction, from the
-page's earlier editions); `link` is one direction of one port. Nothing here was measured
-by this project.
+Peak rates: core/peaks.py. HBM, ports and inter-chip bandwidth: Google Cloud's pages
+"TPU v4", "TPU v5e", "TPU v5p" and "TPU v6e" (cloud.google.com/tpu/docs, read in
+November 2026). They give the inter-chip (ICI) bandwidth of a chip over all its ports
+and in both directions (v5e 400, v5p 1,200, v6e 800 GB/s; v4 2,400 Gbit/s in one
+direction, from the page's earlier editions); `link` is one direction of one port.
+Nothing here was measured by this project.
 """
 
 import math
 import re
 from typing import NamedTuple
 
+from tpr_jax.core import peaks
 from tpr_jax.plan.problems import PlanError
 
 GIB = 2**30
@@ -37,10 +38,10 @@ class Chip(NamedTuple):
 
 
 CHIPS: dict[str, Chip] = {
-  "v4": Chip(275e12, 32 * GIB, 1.20e12, 3, 50e9, 4, devices=2),
-  "v5e": Chip(197e12, 16 * GIB, 0.819e12, 2, 50e9, 16),
-  "v5p": Chip(459e12, 95 * GIB, 2.765e12, 3, 100e9, 4),
-  "v6e": Chip(918e12, 32 * GIB, 1.638e12, 2, 100e9, 16),
+  "v4": Chip(peaks.TPUS["v4"], 32 * GIB, 1.20e12, 3, 50e9, 4, devices=2),
+  "v5e": Chip(peaks.TPUS["v5e"], 16 * GIB, 0.819e12, 2, 50e9, 16),
+  "v5p": Chip(peaks.TPUS["v5p"], 95 * GIB, 2.765e12, 3, 100e9, 4),
+  "v6e": Chip(peaks.TPUS["v6e"], 32 * GIB, 1.638e12, 2, 100e9, 16),
 }
 
 

@@ -19,9 +19,9 @@ from jax.sharding import AxisType, Mesh
 from ml_collections import ConfigDict
 
 from tpr_jax import config as configs
-from tpr_jax import program, run_weights
+from tpr_jax import flops, program, run_weights
 from tpr_jax.core import sharding, tree
-from tpr_jax.plan import chips, facts, flops
+from tpr_jax.plan import chips, facts
 
 COMPILED, TOO_LARGE, FAILED = "compiled", "does not fit", "failed"
 
@@ -132,12 +132,6 @@ def compiled(
   check_batch(config, mesh)
   made, traced = _trace(config, place, classes, mesh)
   work = flops.count_jaxpr(traced.jaxpr.jaxpr)
-  model_work = work
-  if config.train.micro_batches > 1 or config.model.remat:
-    plain = config.copy_and_resolve_references().unlock()
-    plain.train.micro_batches, plain.model.remat = 1, False
-    _, again = _trace(plain, place, classes, mesh)
-    model_work = flops.count_jaxpr(again.jaxpr.jaxpr)
   lowered = traced.lower()
   traced_at = time.monotonic()
   executable = lowered.compile()
@@ -153,7 +147,7 @@ def compiled(
     parameters=tree.count(made.plan.shapes.params),
     classes=classes,
     text_length=config.text.length,
-    flops=dict(forward=model_work.forward, backward=model_work.backward),
+    flops=dict(forward=work.forward, backward=work.backward),
     hardware_flops=work.total,
     matrix_passes=work.passes,
     seconds=seconds,

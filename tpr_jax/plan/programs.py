@@ -21,6 +21,7 @@ _SOURCES = (
   "losses",
   "models",
   "ops",
+  "flops.py",
   "gradients.py",
   "objectives.py",
   "optim.py",
@@ -28,7 +29,6 @@ _SOURCES = (
   "run_weights.py",
   "train.py",
   "plan/facts.py",
-  "plan/flops.py",
   "plan/program.py",
 )
 _READERS = ("plan/hlo.py", "plan/collectives.py", "plan/traffic.py", "plan/work.py")

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tpr_jax import flops
 from tpr_jax.core import text
-from tpr_jax.plan import chips, collectives, flops
+from tpr_jax.plan import chips, collectives
 
 _HEAD = (
   "slice",

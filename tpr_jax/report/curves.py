@@ -2,6 +2,7 @@
 
 import itertools
 
+from tpr_jax import meter
 from tpr_jax.report import drawing, files, tables
 from tpr_jax.report.drawing import Figure
 
@@ -10,7 +11,7 @@ def draw(run: files.RunFiles) -> list[Figure]:
   """The figures that the run's numbers allow: loss, terms, rate, validation."""
   found = []
   weights = run.config.get("losses")
-  terms = _numbers(run.train) - {"loss", "lr", "grad_norm", "examples_per_second"}
+  terms = _numbers(run.train) - {"loss", "lr", "grad_norm", *meter.CLOCK}
   if isinstance(weights, dict):
     terms &= set(weights)
   lines = {name: files.series(run.train, name) for name in ("loss", *sorted(terms))}

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tpr_jax.data.record import Dataset, DatasetError, ImageError, Record, SplitError
-from tpr_jax.data.rendered import attributes, binary, draw, grammar
+from tpr_jax.data.rendered import attributes, binary, draw, grammar, stored
 
 SIZE = (384, 128)
 BLOCK = 10
@@ -270,12 +270,17 @@ def load(
   twins = TWINS[split] if twins is None else twins
   _check_numbers(seed, count, views, twins)
   people = People(name, split, seed, twins)
-  records = tuple(
-    _record(people, texts, index, view, regions, labels)
-    for index in range(count)
-    for view in range(views)
-  )
-  return Dataset(name, split, records, people.load_image)
+
+  def make():
+    return tuple(
+      _record(people, texts, index, view, regions, labels)
+      for index in range(count)
+      for view in range(views)
+    )
+
+  asked = dataclasses.asdict(people) | dataclasses.asdict(texts)
+  asked |= dict(identities=count, views=views, regions=regions, labels=labels)
+  return Dataset(name, split, stored.records(asked, make), people.load_image)
 
 
 def _record(people, texts, index, view, regions, labels):

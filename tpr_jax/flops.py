@@ -6,6 +6,9 @@ counted (norms, softmax, optimizer), as is usual for transformers: on a matrix u
 those are a matter of memory. XLA's own `cost_analysis` counts the body of a loop once,
 and on TPUs what its fusions happen to hold; a test compares the two on a CPU program
 without loops.
+
+What a program computes a second time to save memory (rematerialised blocks, the second
+encoding of micro-batches) is kept apart: it is the hardware's work, not the model's.
 """
 
 import re
@@ -16,9 +19,13 @@ import jax
 import numpy as np
 from jax import lax
 
-# Parts are the fields of models/dual_encoder.py, and these two, which are no modules.
+# Parts are the fields of models/dual_encoder.py and models/cross_encoder.py, and these
+# two, which are no modules.
 OTHER, UPDATE = "similarities", "update"
-_MODULE = re.compile(r"DualEncoder\.\w+\)*/(\w+)")
+# Names of the scopes whose products repeat others: gradients.py's, and JAX's own.
+REPEATED = "computed_again"
+_AGAIN = (REPEATED, "rematted_computation")
+_MODULE = re.compile(r"(?:Dual|Cross)Encoder\.\w+\)*/(\w+)")
 # Passes of a bfloat16 matrix unit for one float32 product at each precision (XLA's
 # bf16_3x and bf16_6x).
 _PASSES = {lax.Precision.HIGHEST: 6, lax.Precision.HIGH: 3}
@@ -29,6 +36,7 @@ class Product(NamedTuple):
 
   part: str
   backward: bool
+  again: bool
   flops: int
   times: int
   passes: int
@@ -38,17 +46,25 @@ class Flops(NamedTuple):
   """Sums over a step of the whole (global) batch.
 
   Attributes:
-    forward, backward: part -> FLOPs.
-    passes: FLOPs weighed by the passes that a bfloat16 matrix unit needs for them.
+    forward, backward: part -> FLOPs, of what is computed for the first time.
+    again: FLOPs of what is computed again.
+    passes: all, weighed by the passes that a bfloat16 matrix unit needs for them.
   """
 
   forward: dict[str, int]
   backward: dict[str, int]
+  again: int
   passes: int
 
   @property
-  def total(self) -> int:
+  def model(self) -> int:
+    """Nothing counted twice."""
     return sum(self.forward.values()) + sum(self.backward.values())
+
+  @property
+  def total(self) -> int:
+    """All that the hardware is asked for."""
+    return self.model + self.again
 
 
 def count(fn: Any, *args: Any) -> Flops:
@@ -58,13 +74,16 @@ def count(fn: Any, *args: Any) -> Flops:
 
 def count_jaxpr(jaxpr: Any) -> Flops:
   """FLOPs of one run of a jaxpr."""
-  forward, backward, passes = {}, {}, 0
+  forward, backward, again, passes = {}, {}, 0, 0
   for product in products(jaxpr):
-    side = backward if product.backward else forward
     found = product.flops * product.times
-    side[product.part] = side.get(product.part, 0) + found
     passes += found * product.passes
-  return Flops(forward, backward, passes)
+    if product.again:
+      again += found
+      continue
+    side = backward if product.backward else forward
+    side[product.part] = side.get(product.part, 0) + found
+  return Flops(forward, backward, again, passes)
 
 
 def products(jaxpr: Any, outer: str = "", times: int = 1) -> Iterator[Product]:
@@ -77,9 +96,13 @@ def products(jaxpr: Any, outer: str = "", times: int = 1) -> Iterator[Product]:
     name = equation.primitive.name
     stack = f"{outer}//{equation.source_info.name_stack}"
     if name in ("dot_general", "conv_general_dilated"):
-      passes = _passes(equation)
       yield Product(
-        _part(stack), "transpose(" in stack, _flops(equation), times, passes
+        part=part(stack),
+        backward=is_backward(stack),
+        again=any(name in stack for name in _AGAIN),
+        flops=_flops(equation),
+        times=times,
+        passes=_passes(equation),
       )
     elif name == "cond":  # the branches of one platform are taken: the largest counts
       branches = [
@@ -108,7 +131,12 @@ def _inner(equation: Any) -> Iterator[Any]:
         yield item
 
 
-def _part(stack: str) -> str:
+def is_backward(stack: str) -> bool:
+  """Whether a name stack is of the backward pass."""
+  return "transpose(" in stack
+
+
+def part(stack: str) -> str:
   """The innermost module of the model that a name stack names."""
   found = _MODULE.findall(stack)
   if found:

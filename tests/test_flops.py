@@ -6,8 +6,7 @@ import pytest
 from jax import lax
 
 from tests import tiny
-from tpr_jax import gradients, objectives
-from tpr_jax.plan import flops
+from tpr_jax import flops, gradients, objectives
 
 
 def shape(*dims, dtype=jnp.float32):
@@ -75,8 +74,8 @@ def test_passes_of_a_matrix_unit():
 # ---- the model
 
 
-def gradient(micro_batches=1):
-  module = tiny.model()
+def gradient(micro_batches=1, **fields):
+  module = tiny.model(**fields)
   made = objectives.make_objective(
     module, tiny.LOSSES, tiny.OBJECTIVE, masking=tiny.MASKING
   )
@@ -122,12 +121,21 @@ def test_every_head_has_its_share(whole):
 def test_micro_batches_repeat_the_forward_pass_of_what_is_encoded(whole):
   grad, args = gradient(micro_batches=4)
   pieces = flops.count(grad, *args)
+  assert (pieces.forward, pieces.backward) == (whole.forward, whole.backward)
   encoded = ("visual", "text", "granularity")
-  for part in encoded:
-    assert pieces.forward[part] == 2 * whole.forward[part], part
-  assert pieces.backward == whole.backward
-  again = sum(whole.forward[part] for part in encoded)
-  assert pieces.total == whole.total + again
+  assert pieces.again == sum(whole.forward[part] for part in encoded)
+  assert pieces.model == whole.total == whole.model
+
+
+def test_rematerialised_blocks_are_computed_again(whole):
+  grad, args = gradient(remat=True)
+  found = flops.count(grad, *args)
+  assert (found.forward, found.backward) == (whole.forward, whole.backward)
+  # A block, but for its last layer (4 W^2), whose result no gradient needs.
+  again = lambda length: 2 * length * 8 * 16**2 + 2 * 2 * length**2 * 16
+  tokens = 1 + (tiny.SIZE[0] // 8) * (tiny.SIZE[1] // 8)
+  assert found.again == ROWS * (again(tokens) + again(tiny.LENGTH))
+  assert found.total == whole.total + found.again
 
 
 def test_xla_counts_as_much_on_a_cpu(whole):

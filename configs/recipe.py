@@ -96,6 +96,9 @@ def base(name: str, arg: SimpleNamespace, size: tuple[int, int]) -> ConfigDict:
   # What the device holds of an image for "itm": "tokens", "keys" that its attention
   # makes of them, which are larger and save time, or "auto": keys where there is room.
   c.eval.rerank.cache = "auto"
+  # Queries of validation by which probabilities of hits are fitted, and of each test by
+  # which they are judged (tpr_jax/calibrate.py); 0: none.
+  c.eval.calibrate = 1000
   # Queries whose words and patches are weighed (tpr_jax/saliency.py).
   c.eval.saliency = 4
   c.evals = ConfigDict(dict(test=common.evaluation("test")))

@@ -53,6 +53,7 @@ LAYER = dict(
   encoding=3.5,
   evaluate=4,
   pair_scores=4,
+  calibrate=4,
   two_stage=5,
   saliency=5,
   localise=5,

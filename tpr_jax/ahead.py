@@ -57,6 +57,11 @@ class CompiledAhead:
     with self._meter.apart():
       return self._programs[_shapes(batch)].result()
 
+  def wait(self) -> None:
+    """Returns once all that was announced is compiled."""
+    for program in self._programs.values():
+      program.result()
+
   def close(self) -> None:
     """Starts no further compilation; one that is under way ends by itself."""
     self._pool.shutdown(wait=False, cancel_futures=True)

@@ -39,6 +39,11 @@ def towers(
   )
 
 
+def is_control(entry: Mapping[str, Any]) -> bool:
+  """Whether its texts are of other people on purpose."""
+  return entry["note"].startswith("control")
+
+
 def score(
   name: str,
   features: encoding.Features,
@@ -132,6 +137,6 @@ def _explained(
   with configs.errors():
     total = len(found.rankings["query_record"])
     chosen = saliency.choose(total, how.get("saliency", saliency.QUERIES))
-  if towers is None or not chosen or entry["note"].startswith("control"):
+  if towers is None or not chosen or is_control(entry):
     return None
   return saliency.of_queries(chosen, found.rankings, data, towers)

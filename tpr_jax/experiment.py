@@ -10,9 +10,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from tpr_jax import checkpoints as ckpt
-from tpr_jax import config as configs
 from tpr_jax import (
+  calibrate,
   encoding,
   entries,
   eval_data,
@@ -26,6 +25,8 @@ from tpr_jax import (
   two_stage,
   word_files,
 )
+from tpr_jax import checkpoints as ckpt
+from tpr_jax import config as configs
 from tpr_jax.core import processes, sharding, storage
 from tpr_jax.core.times import duration
 from tpr_jax.core.types import Params
@@ -35,7 +36,7 @@ from tpr_jax.data import eval_batches, kept, tokenizer, transforms
 from tpr_jax.data.record import Dataset
 from tpr_jax.initial import Initial
 from tpr_jax.models import build as model_build
-from tpr_jax.report import looks, report, tables
+from tpr_jax.report import alarms, looks, report, tables
 from tpr_jax.run_folder import RunError, RunFolder
 
 
@@ -171,15 +172,21 @@ class Experiment:
     results = {"selected_step": step, "selection": selection}
     results |= {"msd_variant": self.config.eval.msd_variant, "evals": {}}
     datasets, legacy = self._with_regions(), self._legacy() if self.active else {}
+    calibrated = self._calibrated(model, params)
     for name in self.config.evals:
       if name not in datasets:
         with processes.together():
           datasets[name] = self.eval_data(name)
-      found = self._evaluate_entry(name, datasets[name], model, params)
+      found = self._evaluate_entry(name, datasets[name], model, params, calibrated)
       found[name] |= legacy.get(name, {})
       results["evals"] |= found
     self._finish(run, started, results)
-    self.say("\n".join(["", tables.results_table(results), *looks.lines(results)]))
+    said = [
+      tables.results_table(results),
+      *alarms.lines(results),
+      *looks.lines(results),
+    ]
+    self.say("\n".join(["", *said]))
     if self.active:
       self.report(datasets)
 
@@ -221,7 +228,12 @@ class Experiment:
     return ckpt.Checkpoints(storage.checkpoints(self.folder), read_only=True)
 
   def _evaluate_entry(
-    self, name: str, dataset: Dataset, model: Any, params: Any
+    self,
+    name: str,
+    dataset: Dataset,
+    model: Any,
+    params: Any,
+    calibrated: calibrate.Fitted | None,
   ) -> dict[str, Any]:
     """{name: scores}, also of the re-ranked lists where asked for (entries.score)."""
     config = self.config
@@ -263,12 +275,36 @@ class Experiment:
         batch=config.eval.batch,
       ),
     )
+    if calibrated is not None and not entries.is_control(config.evals[name]):
+      judged = calibrate.judge(calibrated, features, dataset, config.eval.calibrate)
+      found[name] |= judged
     seen = self._looks(dataset, model, params)
     localise.keep(self.folder if self.active else None, name, seen)
     if seen is not None:
       with configs.errors():
         how = evaluate.bootstrap(config.eval)
       found[name]["localise"] = localise.summary(seen, dataset, how)
+    return found
+
+  def _calibrated(self, model: Any, params: Any) -> calibrate.Fitted | None:
+    """Probabilities of hits, fitted on validation and kept with the run; None where
+    that is not asked for, or cannot be done."""
+    most = self.config.eval.get("calibrate", 0)  # 0: for runs older than the field
+    if not most:
+      return None
+    with processes.together():
+      _, val = self.training_data()
+    if val is None:
+      return None
+    features = self._evaluate(model, params, val)
+    try:
+      found = calibrate.fit(features, val, most, seed=self.config.seed)
+    except calibrate.CalibrationError as error:
+      self.say(f"  no probabilities of hits: {error}.")
+      return None
+    with processes.together():
+      if self.active:
+        calibrate.write(self.folder, found.calibration)
     return found
 
   def _looks(

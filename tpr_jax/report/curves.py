@@ -3,12 +3,13 @@
 import itertools
 
 from tpr_jax import meter
-from tpr_jax.report import drawing, files, tables
+from tpr_jax.report import alarms, drawing, files, tables
 from tpr_jax.report.drawing import Figure
 
 
 def draw(run: files.RunFiles) -> list[Figure]:
-  """The figures that the run's numbers allow: loss, terms, rate, validation."""
+  """The figures that the run's numbers allow: loss and terms, rate, validation,
+  reliability of probabilities."""
   found = []
   weights = run.config.get("losses")
   terms = _numbers(run.train) - {"loss", "lr", "grad_norm", *meter.CLOCK}
@@ -28,6 +29,9 @@ def draw(run: files.RunFiles) -> list[Figure]:
     found.append(
       _curve("validation", "Validation scores (%)", scores, selected, percent=True)
     )
+  reliability = alarms.figure(run.results)
+  if reliability is not None:
+    found.append(reliability)
   return found
 
 

@@ -154,3 +154,19 @@ def test_xla_counts_as_much_on_a_cpu(whole):
   grad, args = gradient()
   xla = jax.jit(grad).lower(*args).compile().cost_analysis()["flops"]
   assert whole.total < xla < 2 * whole.total
+
+
+@pytest.mark.parametrize(
+  ("stack", "part"),
+  [
+    ("jit(step)/jvp(DualEncoder.encode_image)/visual/blocks/block_0", "visual"),
+    ("jit(step)/transpose(jvp(DualEncoder.encode_text))/text", "text"),
+    ("jit(step)/jvp(CrossEncoder.fused)/itm/dense", "itm"),
+    ("jit(step)/jvp(DualEncoder.encode_image)", flops.OTHER),
+    ("jit(step)/jvp(DualEncoder.encode_image)/jit(clip)", flops.OTHER),
+    ("jit(step)/jvp()/reduce", flops.OTHER),
+    ("jit(step)/mul", flops.UPDATE),
+  ],
+)
+def test_the_part_is_the_module_of_the_model(stack, part):
+  assert flops.part(stack) == part

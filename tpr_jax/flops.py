@@ -25,7 +25,7 @@ OTHER, UPDATE = "similarities", "update"
 # Names of the scopes whose products repeat others: gradients.py's, and JAX's own.
 REPEATED = "computed_again"
 _AGAIN = (REPEATED, "rematted_computation")
-_MODULE = re.compile(r"(?:Dual|Cross)Encoder\.\w+\)*/(\w+)")
+_MODULE = re.compile(r"(?:Dual|Cross)Encoder\.\w+\)*/(\w+)(?![\w(])")
 # Passes of a bfloat16 matrix unit for one float32 product at each precision (XLA's
 # bf16_3x and bf16_6x).
 _PASSES = {lax.Precision.HIGHEST: 6, lax.Precision.HIGH: 3}

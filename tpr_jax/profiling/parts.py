@@ -14,7 +14,8 @@ from tpr_jax.profiling.trace import Event
 
 # These hold others, which have events of their own.
 _CONTAINERS = ("while", "conditional", "call")
-_NAME = re.compile(r'op_name="([^"]*)"')
+# The last component is the operation itself.
+_NAME = re.compile(r'op_name="([^"]*)/[^"/]*"')
 UNKNOWN = "not told"
 
 

@@ -1,8 +1,9 @@
 """`--mode=profile`: some steps of a training, timed, and traced by JAX's profiler.
 
-The steps are those that training would begin with, by the same program, on the same
-data; no run folder is made and nothing is kept but the trace and the summary. Steps are
-timed first and traced afterwards, since a trace slows them down.
+The program and the data are those of training, but that texts of all lengths come from
+the first step on (text.short_first is 0); no run folder is made and nothing is kept but
+the trace and the summary. Steps are timed first and traced afterwards, since a trace
+slows them down.
 """
 
 import contextlib
@@ -49,7 +50,9 @@ def profile(config: ConfigDict, out: pathlib.Path, steps: int) -> int:
     raise ProfileError(f"--profile_steps={steps}: expected 1 or more")
   if (out / "config.json").exists():
     raise ProfileError(f"--out={out} holds a run; give another folder")
-  experiment = Experiment(config, out)
+  config = config.copy_and_resolve_references().unlock()
+  config.text.short_first = 0
+  experiment = Experiment(config.lock(), out)
   with configs.errors():
     made = training.Training(experiment)
   with contextlib.closing(made.batches):

@@ -5,10 +5,10 @@
   for hit in answer.hits: print(hit.rank, hit.score, hit.path)
 
 It reads the version of the moment when it was opened, whatever is written meanwhile;
-`refresh` takes the latest.
+`refresh` takes the latest, `latest` opens it beside this one.
 """
 
-import dataclasses
+import copy
 import os
 import pathlib
 from collections.abc import Mapping
@@ -18,42 +18,15 @@ import numpy as np
 
 from tpr_jax.data import images
 from tpr_jax.data.record import ImageError
-from tpr_jax.search import about, gallery, where
-from tpr_jax.search.encoder import Lazy, Model, Place
-from tpr_jax.search.problems import SearchError
+from tpr_jax.search import about, gallery
+from tpr_jax.search import where as conditions
+from tpr_jax.search.answer import Answer, Hit, Stored
+from tpr_jax.search.encoder import Encoder, Lazy, Model, Place
+from tpr_jax.search.problems import AskedError, SearchError
 from tpr_jax.search.settings import Load
 from tpr_jax.search.store import Store
 
 SHOWN = ("size", "width", "height", "time")  # beside the columns of the side-car
-
-
-@dataclasses.dataclass(frozen=True)
-class Hit:
-  """One picture that was found.
-
-  Attributes:
-    score: the cosine; of a sentence with a picture, the weighted sum of standard
-      scores (`gallery.standard`).
-    cosines: "text", "image" -> cosine, of what was asked with.
-    values: columns -> value: size, width, height, time and those of the side-car.
-    thumbnail: JPEG.
-  """
-
-  rank: int
-  score: float
-  path: str
-  cosines: Mapping[str, float]
-  values: Mapping[str, Any]
-  thumbnail: bytes
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-  """hits: best first. searched, total: pictures that fit the condition, and all."""
-
-  hits: tuple[Hit, ...]
-  searched: int
-  total: int
 
 
 class Index:
@@ -123,6 +96,41 @@ class Index:
       self._gallery = None
     return changed
 
+  @property
+  def version(self) -> int:
+    """Of the store; every write makes a new one."""
+    return self._version
+
+  def latest(self) -> "Index":
+    """This index, or one of the latest version if something was written since.
+
+    It shares this one's model. Its pictures are read when it is first asked; this one
+    goes on to answer from its own version.
+
+    Raises:
+      SearchError: the folder holds no index any more, or one of another model.
+    """
+    store = Store(self.place)
+    version = store.pin()
+    found = about.read(self.place)
+    same = found is not None and all(
+      found[name] == self.about[name] for name in ("images", "model", "encoder")
+    )
+    if not same:
+      raise SearchError(
+        f"{self.place} is now of another folder or model than when it was opened: open"
+        " it anew"
+      )
+    if version == self._version:
+      return self
+    newer = copy.copy(self)
+    newer._store, newer._version, newer._gallery = store, version, None
+    return newer
+
+  def encoder(self) -> Encoder:
+    """The model, loaded if it is not yet. Raises SearchError: it is another."""
+    return self._encoder()
+
   def search(
     self,
     query: str = "",
@@ -147,8 +155,35 @@ class Index:
     """
     if not query.strip() and image is None:
       raise SearchError("a search needs a query, an image or both")
+    self.check(where)  # before the seconds that a model takes
+    return self.ranked(
+      self.rows(query, image), top=top, where=where, image_weight=image_weight
+    )
+
+  def check(self, where: str) -> None:
+    """Raises ConditionError where a condition cannot be read."""
+    if where.strip():
+      conditions.sql(where, self.columns)
+
+  def ranked(
+    self,
+    rows: Mapping[str, np.ndarray],
+    *,
+    top: int = 20,
+    skip: int = 0,
+    where: str = "",
+    image_weight: float = 0.5,
+  ) -> Answer:
+    """`search` by rows that are there already.
+
+    Args:
+      rows: "text", "image" or both -> unit rows float32 [D].
+      skip: best ones that are left out: those of the pages before.
+
+    Raises:
+      ConditionError: the condition cannot be read.
+    """
     allowed = self._allowed(where)
-    rows = self.rows(query, image)
     cosines = {side: self._vectors.cosines(row) for side, row in rows.items()}
     if len(cosines) == 1:
       (scores,) = cosines.values()
@@ -156,10 +191,10 @@ class Index:
       shares = (1 - image_weight, image_weight)
       both = (cosines["text"], cosines["image"])
       scores = gallery.standard(both, shares)
-    chosen = gallery.best(scores, self._vectors.order, top, allowed)
+    chosen = gallery.best(scores, self._vectors.order, skip + top, allowed)[skip:]
     total = len(self._vectors)
     searched = total if allowed is None else int(allowed.sum())
-    return Answer(self._hits(chosen, scores, cosines), searched, total)
+    return Answer(self._hits(chosen, skip, scores, cosines), searched, total)
 
   def rows(
     self, query: str = "", image: str | os.PathLike | bytes | None = None
@@ -167,7 +202,8 @@ class Index:
     """Unit rows float32 [D] of what is asked with: "text", "image" or both.
 
     Raises:
-      SearchError: the picture cannot be read, or the model is not the index's own.
+      AskedError: the picture cannot be read.
+      SearchError: the model is not the index's own.
     """
     found = {}
     if image is not None:
@@ -175,15 +211,28 @@ class Index:
       try:
         pixels = images.decode(image, name)
       except ImageError as error:
-        raise SearchError(f"the picture to search by: {error}") from error
+        raise AskedError(f"the picture to search by: {error}") from error
       encoder = self._encoder()
       found["image"] = encoder.encode_images([encoder.prepare(pixels)])[0]
     if query.strip():
       found["text"] = self._encoder().encode_texts([query])[0]
     for side, row in found.items():
-      if not np.isfinite(row).all():
-        raise SearchError(f"the model's row of the {side} is not finite: {row[:4]}...")
+      check_row(row, side)
     return found
+
+  def stored(self, key: str) -> Stored | None:
+    """The picture whose content has this hash (32 hex digits); None: there is none."""
+    rows = self._vectors.like(key)
+    columns = ("hash", "thumbnail")
+    listed = self._store.of_rows(self._vectors.ids[rows], columns)
+    same = [
+      (at, row) for at, row in zip(rows, listed, strict=True) if row["hash"] == key
+    ]
+    if not same:
+      return None
+    at, first = same[0]
+    paths = tuple(sorted(row["path"] for _, row in same))
+    return Stored(key, paths, self._vectors.vectors[at], first["thumbnail"])
 
   # --- inside ---------------------------------------------------------------------
 
@@ -196,7 +245,7 @@ class Index:
   def _allowed(self, condition: str) -> np.ndarray | None:
     if not condition.strip():
       return None
-    asked = where.sql(condition, self.columns)
+    asked = conditions.sql(condition, self.columns)
     ids = [
       batch["_rowid"].to_numpy().astype(np.int64)
       for batch in self._store.read(["path"], f"problem is null and {asked}", ids=True)
@@ -206,22 +255,32 @@ class Index:
   def _hits(
     self,
     chosen: np.ndarray,
+    skip: int,
     scores: np.ndarray,
     cosines: Mapping[str, np.ndarray],
   ) -> tuple[Hit, ...]:
     columns = [*SHOWN, *self.metadata]
-    rows = self._store.of_rows(self._vectors.ids[chosen], [*columns, "thumbnail"])
+    rows = self._store.of_rows(
+      self._vectors.ids[chosen], [*columns, "hash", "thumbnail"]
+    )
     return tuple(
       Hit(
-        rank=place + 1,
+        rank=skip + place + 1,
         score=float(scores[at]),
         path=row["path"],
         cosines={side: float(values[at]) for side, values in cosines.items()},
         values={name: row[name] for name in columns},
         thumbnail=row["thumbnail"],
+        key=row["hash"],
       )
       for place, (at, row) in enumerate(zip(chosen, rows, strict=True))
     )
+
+
+def check_row(row: np.ndarray, side: str) -> None:
+  """Raises AskedError where a model made something else than numbers of a query."""
+  if not np.isfinite(row).all():
+    raise AskedError(f"the model's row of the {side} is not finite: {row[:4]}...")
 
 
 def _model(found: Mapping[str, Any], place: str) -> Place:

@@ -1,0 +1,53 @@
+"""What a search found."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Hit:
+  """One picture that was found.
+
+  Attributes:
+    score: the cosine; of a sentence with a picture, the weighted sum of standard
+      scores (`gallery.standard`).
+    cosines: "text", "image" -> cosine, of what was asked with.
+    values: columns -> value: size, width, height, time and those of the side-car.
+    thumbnail: JPEG.
+    key: the hash of its content (`photo.digest`), the same in every version.
+  """
+
+  rank: int
+  score: float
+  path: str
+  cosines: Mapping[str, float]
+  values: Mapping[str, Any]
+  thumbnail: bytes
+  key: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+  """A content that the index holds, under one name or several.
+
+  Attributes:
+    paths: below the folder of pictures.
+    row: float32 [D], unit. thumbnail: JPEG.
+  """
+
+  key: str
+  paths: tuple[str, ...]
+  row: np.ndarray
+  thumbnail: bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+  """hits: best first. searched, total: pictures that fit the condition, and all."""
+
+  hits: tuple[Hit, ...]
+  searched: int
+  total: int

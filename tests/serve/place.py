@@ -97,13 +97,10 @@ class Client:
     return answer
 
   def get(self, path, **headers):
-    return self.ask(
-      "GET", path, headers={k.replace("_", "-"): v for k, v in headers.items()}
-    )
+    return self.ask("GET", path, None, _named(headers))
 
   def post(self, path, value, **headers):
-    given = {"Content-Type": "application/json"}
-    given |= {k.replace("_", "-"): v for k, v in headers.items()}
+    given = {"Content-Type": "application/json", **_named(headers)}
     body = value if isinstance(value, bytes | str) else json.dumps(value)
     return self.ask("POST", path, body, given)
 
@@ -117,6 +114,10 @@ class Client:
 
   def give(self, data, kind="image/png"):
     return self.ask("POST", "/api/pictures", data, {"Content-Type": kind})
+
+
+def _named(headers):
+  return {name.replace("_", "-"): value for name, value in headers.items()}
 
 
 def paths(answer):

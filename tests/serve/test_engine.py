@@ -1,4 +1,4 @@
-"""The engine below the server: batches, the bounded queue, what is kept for how long."""
+"""The engine below the server: batches, the bounded queue, what is kept."""
 
 import asyncio
 

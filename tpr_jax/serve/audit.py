@@ -50,7 +50,9 @@ class Audit:
     except OSError as error:
       print(f"error: --audit={self._file} cannot be written: {error}", flush=True)
       raise Refused(
-        503, "The audit log cannot be written, so nothing is searched."
+        503,
+        "The audit log cannot be written, so nothing is searched.",
+        {"Retry-After": "30"},
       ) from error
 
   def _open(self) -> int:

@@ -70,6 +70,7 @@ class Guard:
     try:
       if self._inside > limits.REQUESTS:
         raise problems.busy()
+      _check_head(scope)
       self._rules.check_host(scope["headers"])
       if scope["method"] not in ("GET", "HEAD"):
         self._rules.check_origin(Headers(scope=scope))
@@ -86,6 +87,16 @@ class Guard:
       address = (scope.get("client") or ("-",))[0]
       shown = ascii(path[:120])[1:-1]
       self._say(f"{address} {scope['method'][:10]} {shown} {status} {ms:.0f} ms")
+
+
+def _check_head(scope: Scope) -> None:
+  """Raises Refused (431). (uvicorn's own limit is of a head that comes in parts.)"""
+  size = len(scope["raw_path"]) + len(scope["query_string"])
+  size += sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+  if size > limits.HEAD_BYTES:
+    raise Refused(
+      431, f"The address and headers have more than {limits.HEAD_BYTES:,} bytes."
+    )
 
 
 async def full(scope: Scope, receive: Receive, send: Send) -> None:

@@ -21,9 +21,10 @@ _WORDS = {
   415: "The media type is another.",
   421: "The Host is not one of this server.",
   422: "It was understood and cannot be done; `detail` says why.",
+  431: "The address or the headers are too large.",
   503: "Too many others are being answered; Retry-After says when to ask again.",
 }
-_EVERY = (400, 401, 421, 503)
+_EVERY = (400, 401, 421, 431, 503)
 
 
 def document(needs_token: bool) -> dict[str, Any]:

@@ -68,6 +68,7 @@ async function run({ keep = false } = {}) {
   const found = request();
   running?.abort();
   wrong("");
+  filter.mark();
   if (!found.query && !by) {
     if (found.where) wrong("Describe a person or give a picture: the filter alone does not order the pictures.");
     return fresh();
@@ -82,6 +83,7 @@ async function run({ keep = false } = {}) {
     add(answer);
     $("start").hidden = true;
     $("none").hidden = answer.hits.length > 0 || !found.where;
+    filter.open(false);
     window.scrollTo({ top: 0 });
   } catch (error) {
     if (error.name === "AbortError") return;
@@ -164,11 +166,12 @@ function wrong(words) {
 
 function failed(error) {
   wrong(error.message);
-  $("status").textContent = "";
+  $("status").textContent = hits.length ? "Below are still the results of the search before." : "";
   if (error.at !== null && error.at !== undefined) {
     filter.open(true);
     $("where").focus();
-    $("where").setSelectionRange(error.at - 1, error.at);
+    const [word] = $("where").value.slice(error.at - 1).match(/^(\w+|.|$)/s);
+    $("where").setSelectionRange(error.at - 1, error.at - 1 + word.length);
   }
   if (error.status === 404 && by?.upload) setBy(null);
 }
@@ -204,9 +207,12 @@ function card(hit, number) {
   shot.addEventListener("keydown", (event) => keys(event, number, hit));
   const button = make("button", { type: "button", class: "like", text: "Like this", "aria-label": `Search by result ${hit.rank}, ${hit.path}` });
   button.addEventListener("click", () => like(hit));
-  const said = facts(hit).slice(0, 4).map(([name, value]) => make("span", { class: "fact", text: `${name} ${value}` }));
+  // A time says itself that it is one; the viewer has all of it.
+  const said = facts(hit).slice(0, 4).map(([name, value]) =>
+    make("span", { class: "fact", text: name === "time" ? value.slice(0, 16) : `${name} ${value}` }));
   const head = make("span", {}, make("b", { text: String(hit.rank) }), `  ${hit.score.toFixed(3)}`);
-  return make("li", {}, shot, button, make("div", { class: "cap" }, head, make("span", { class: "path", text: hit.path }), ...said));
+  const line = make("div", { class: "line" }, head, button);
+  return make("li", {}, shot, make("div", { class: "cap" }, line, make("span", { class: "path", text: hit.path }), ...said));
 }
 
 // Arrows go from picture to picture, as they are seen.

@@ -14,6 +14,8 @@ const alone = (sign) => !["=", "!=", "<", "<=", ">", ">=", "like"].includes(sign
 let kinds = {};
 
 export function open(show) {
+  // What is hidden cannot have the focus: it stays near.
+  if (!show && $("filters").contains(document.activeElement)) $("filter").focus();
   $("filters").hidden = !show;
   $("filter").setAttribute("aria-expanded", String(show));
 }

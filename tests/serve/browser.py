@@ -12,9 +12,17 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# Puts the pipes where the browser expects them, by way of places that neither has.
+_START = (
+  "import fcntl, os, sys\n"
+  "high = [fcntl.fcntl(int(each), fcntl.F_DUPFD, 10) for each in sys.argv[1:3]]\n"
+  "os.dup2(high[0], 3), os.dup2(high[1], 4)\n"
+  "os.execv(sys.argv[3], sys.argv[3:])"
+)
 _KEYS = {
   # name: (code, Windows' number, text)
   "Enter": ("Enter", 13, "\r"),
@@ -47,10 +55,8 @@ def browser(profile):
   command += ["--disable-dev-shm-usage", "--disable-background-networking"]
   if os.geteuid() == 0:  # the sandbox needs a user
     command.append("--no-sandbox")
-  # A shell puts the pipes where the browser expects them.
-  places = f'exec "$@" 3<&{to_read} 4>&{from_write}'
   process = subprocess.Popen(
-    ["sh", "-c", places, "sh", *command],
+    [sys.executable, "-c", _START, str(to_read), str(from_write), *command],
     pass_fds=(to_read, from_write),
     stdout=subprocess.DEVNULL,
     stderr=subprocess.DEVNULL,

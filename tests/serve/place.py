@@ -127,8 +127,9 @@ def paths(answer):
 def as_described(document, method, path, answer):
   """Asserts that an answer of a described path is as the document says."""
   path = path.partition("?")[0]
-  operation = _operation(document, "get" if method == "HEAD" else method.lower(), path)
-  if operation is None:
+  name = "get" if method == "HEAD" else method.lower()
+  operation = _operation(document, name, path)
+  if operation is None or method != method.upper():
     return
   assert str(answer.status) in operation["responses"], (method, path, answer)
   told = _followed(document, operation["responses"][str(answer.status)])

@@ -72,7 +72,7 @@ def make(asked: Serving, index: Index):
     loop="asyncio",
     lifespan="on",
     access_log=False,
-    log_level="warning",
+    log_level="error",
     proxy_headers=False,  # anybody can write them
     server_header=False,
     h11_max_incomplete_event_size=limits.HEAD_BYTES,

@@ -1,10 +1,27 @@
-"""What a search found."""
+"""What is asked of an index, and what it found."""
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+  """A search by rows that are there.
+
+  Attributes:
+    rows: "text", "image" or both -> unit rows float32 [D].
+    skip: best ones that are left out: those of the pages before.
+    image_weight: of both, the share of the picture.
+  """
+
+  rows: Mapping[str, np.ndarray]
+  top: int = 20
+  skip: int = 0
+  where: str = ""
+  image_weight: float = 0.5
 
 
 @dataclasses.dataclass(frozen=True)

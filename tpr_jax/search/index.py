@@ -11,8 +11,8 @@ It reads the version of the moment when it was opened, whatever is written meanw
 import copy
 import os
 import pathlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from tpr_jax.data import images
 from tpr_jax.data.record import ImageError
 from tpr_jax.search import about, gallery
 from tpr_jax.search import where as conditions
-from tpr_jax.search.answer import Answer, Hit, Stored
+from tpr_jax.search.answer import Answer, Hit, Question, Stored
 from tpr_jax.search.encoder import Encoder, Lazy, Model, Place
 from tpr_jax.search.problems import AskedError, SearchError
 from tpr_jax.search.settings import Load
@@ -51,9 +51,8 @@ class Index:
       lambda model: about.check_weights(place, found, model.identity()),
       lambda encoder: about.check_encoder(place, found, encoder),
     )
-    self._store = Store(place)
-    self._gallery: gallery.Gallery | None = None
-    self._version = self._store.pin()
+    store = Store(place)
+    self._pinned(store, store.pin())
 
   @classmethod
   def open(cls, place: str | os.PathLike, *, model: str = "") -> "Index":
@@ -78,12 +77,12 @@ class Index:
   @property
   def columns(self) -> dict[str, str]:
     """What conditions may name: name -> kind (where.KINDS)."""
-    return self._store.columns
+    return dict(self._columns)
 
   @property
   def metadata(self) -> list[str]:
     """Names of the side-car's columns."""
-    return [name for name in self._store.metadata]
+    return list(self._metadata)
 
   def refresh(self) -> bool:
     """Takes what was written since; was there anything?
@@ -91,9 +90,9 @@ class Index:
     An index that stays open needs it once a day: older versions are dropped then.
     """
     version = self._store.pin()
-    changed, self._version = version != self._version, version
+    changed = version != self._version
     if changed:
-      self._gallery = None
+      self._pinned(self._store, version)
     return changed
 
   @property
@@ -124,7 +123,7 @@ class Index:
     if version == self._version:
       return self
     newer = copy.copy(self)
-    newer._store, newer._version, newer._gallery = store, version, None
+    newer._pinned(store, version)
     return newer
 
   def encoder(self) -> Encoder:
@@ -156,45 +155,46 @@ class Index:
     if not query.strip() and image is None:
       raise SearchError("a search needs a query, an image or both")
     self.check(where)  # before the seconds that a model takes
-    return self.ranked(
-      self.rows(query, image), top=top, where=where, image_weight=image_weight
-    )
+    rows = self.rows(query, image)
+    asked = Question(rows, top=top, where=where, image_weight=image_weight)
+    return self.answers([asked])[0]
 
   def check(self, where: str) -> None:
     """Raises ConditionError where a condition cannot be read."""
     if where.strip():
       conditions.sql(where, self.columns)
 
-  def ranked(
-    self,
-    rows: Mapping[str, np.ndarray],
-    *,
-    top: int = 20,
-    skip: int = 0,
-    where: str = "",
-    image_weight: float = 0.5,
-  ) -> Answer:
-    """`search` by rows that are there already.
-
-    Args:
-      rows: "text", "image" or both -> unit rows float32 [D].
-      skip: best ones that are left out: those of the pages before.
+  def answers(self, questions: Sequence[Question]) -> list[Answer]:
+    """`search` by rows that are there already; what is known of all hits is read once.
 
     Raises:
-      ConditionError: the condition cannot be read.
+      ConditionError: a condition cannot be read.
     """
-    allowed = self._allowed(where)
-    cosines = {side: self._vectors.cosines(row) for side, row in rows.items()}
-    if len(cosines) == 1:
-      (scores,) = cosines.values()
-    else:
-      shares = (1 - image_weight, image_weight)
-      both = (cosines["text"], cosines["image"])
-      scores = gallery.standard(both, shares)
-    chosen = gallery.best(scores, self._vectors.order, skip + top, allowed)[skip:]
-    total = len(self._vectors)
-    searched = total if allowed is None else int(allowed.sum())
-    return Answer(self._hits(chosen, skip, scores, cosines), searched, total)
+    found = [self._chosen(each) for each in questions]
+    names = [*SHOWN, *self.metadata]
+    columns = [*names, "hash", "thumbnail"]
+    wanted = np.unique(np.concatenate([each.rows for each in found]))
+    read = self._store.of_rows(self._vectors.ids[wanted], columns)
+    known = dict(zip(wanted.tolist(), read, strict=True))
+    return [
+      Answer(
+        tuple(
+          Hit(
+            rank=each.skip + place + 1,
+            score=float(each.scores[at]),
+            path=known[at]["path"],
+            cosines={side: float(of[at]) for side, of in each.cosines.items()},
+            values={name: known[at][name] for name in names},
+            thumbnail=known[at]["thumbnail"],
+            key=known[at]["hash"],
+          )
+          for place, at in enumerate(each.rows.tolist())
+        ),
+        each.searched,
+        len(self._vectors),
+      )
+      for each in found
+    ]
 
   def rows(
     self, query: str = "", image: str | os.PathLike | bytes | None = None
@@ -236,6 +236,12 @@ class Index:
 
   # --- inside ---------------------------------------------------------------------
 
+  def _pinned(self, store: Store, version: int) -> None:
+    """From now on all is read from this version of the store."""
+    self._store, self._version = store, version
+    self._columns, self._metadata = store.columns, store.metadata
+    self._gallery: gallery.Gallery | None = None
+
   @property
   def _vectors(self) -> gallery.Gallery:
     if self._gallery is None:
@@ -252,29 +258,31 @@ class Index:
     ]
     return self._vectors.among(np.concatenate(ids) if ids else np.zeros(0, np.int64))
 
-  def _hits(
-    self,
-    chosen: np.ndarray,
-    skip: int,
-    scores: np.ndarray,
-    cosines: Mapping[str, np.ndarray],
-  ) -> tuple[Hit, ...]:
-    columns = [*SHOWN, *self.metadata]
-    rows = self._store.of_rows(
-      self._vectors.ids[chosen], [*columns, "hash", "thumbnail"]
-    )
-    return tuple(
-      Hit(
-        rank=skip + place + 1,
-        score=float(scores[at]),
-        path=row["path"],
-        cosines={side: float(values[at]) for side, values in cosines.items()},
-        values={name: row[name] for name in columns},
-        thumbnail=row["thumbnail"],
-        key=row["hash"],
-      )
-      for place, (at, row) in enumerate(zip(chosen, rows, strict=True))
-    )
+  def _chosen(self, asked: Question) -> "_Chosen":
+    allowed = self._allowed(asked.where)
+    # A product for each: of several at once, the last bits would depend on which, and
+    # pages of one answer would not fit together.
+    cosines = {side: self._vectors.cosines(row) for side, row in asked.rows.items()}
+    if len(cosines) == 1:
+      (scores,) = cosines.values()
+    else:
+      shares = (1 - asked.image_weight, asked.image_weight)
+      both = (cosines["text"], cosines["image"])
+      scores = gallery.standard(both, shares)
+    best = gallery.best(scores, self._vectors.order, asked.skip + asked.top, allowed)
+    searched = len(self._vectors) if allowed is None else int(allowed.sum())
+    return _Chosen(best[asked.skip :], scores, cosines, asked.skip, searched)
+
+
+class _Chosen(NamedTuple):
+  """rows: int64, best first. scores, cosines: of all rows. The others: of a Question
+  and its Answer."""
+
+  rows: np.ndarray
+  scores: np.ndarray
+  cosines: Mapping[str, np.ndarray]
+  skip: int
+  searched: int
 
 
 def check_row(row: np.ndarray, side: str) -> None:

@@ -268,8 +268,7 @@ class Site:
 
   async def thumbnail(self, request: Request) -> Response:
     key = _key(request)
-    stored = await asyncio.to_thread(self._engine.stored, key)
-    return _jpeg(request, f'"{key}"', lambda: stored.thumbnail)
+    return _jpeg(request, f'"{key}"', await self._engine.thumbnail(key))
 
   async def view(self, request: Request) -> Response:
     key = _key(request)
@@ -278,7 +277,7 @@ class Site:
     async with self._pictures:
       data = await asyncio.to_thread(views.jpeg, folder, stored)
     self._write(request, "view", path=stored.paths[0], key=key)
-    return _jpeg(request, f'"{key}-{limits.VIEW}"', lambda: data)
+    return _jpeg(request, f'"{key}-{limits.VIEW}"', data)
 
   def _write(self, request: Request, act: str, who: str = "", **facts: Any) -> None:
     address = request.client.host if request.client else "-"
@@ -293,11 +292,11 @@ def _key(request: Request) -> str:
   return found
 
 
-def _jpeg(request: Request, tag: str, data: Callable[[], bytes]) -> Response:
+def _jpeg(request: Request, tag: str, data: bytes) -> Response:
   headers = {"ETag": tag, "Cache-Control": _KEPT}
   if unchanged(request, tag):
     return Response(status_code=304, headers=headers)
-  return Response(data(), 200, headers, media_type="image/jpeg")
+  return Response(data, 200, headers, media_type="image/jpeg")
 
 
 def _value(value: Any) -> Any:

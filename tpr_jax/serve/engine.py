@@ -6,26 +6,27 @@ that the next page of results asks nothing of the model.
 """
 
 import asyncio
-import collections
 import dataclasses
 import pathlib
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from tpr_jax.data.record import ImageError
 from tpr_jax.search import photo
-from tpr_jax.search.answer import Answer, Stored
+from tpr_jax.search.answer import Answer, Question, Stored
 from tpr_jax.search.index import Index, check_row
 from tpr_jax.search.problems import AskedError, SearchError
 from tpr_jax.serve import limits
+from tpr_jax.serve.kept import Kept
 from tpr_jax.serve.problems import Refused
 from tpr_jax.serve.worker import Worker
 
 BATCH = 8  # sentences at once: a size that towers are compiled for (pretrained.py)
 _SENTENCES = 512  # whose rows are kept
+_THUMBNAILS = 8_192  # some 25 MB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +57,17 @@ class Found:
   version: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Search:
+  """A job of the worker. The other kind is a prepared picture, uint8 [H, W, 3]."""
+
+  asked: Asked
+  version: int | None
+
+
+Job = Search | np.ndarray
+
+
 class Engine:
   """Answers from one version of an index until a newer one is loaded.
 
@@ -71,18 +83,15 @@ class Engine:
   """
 
   def __init__(self, index: Index, clock: Callable[[], float] = time.monotonic):
-    self.index, self.problem, self._clock = index, "", clock
+    self.index, self.problem = index, ""
     len(index)  # reads the vectors
     encoder = index.encoder()
     # Compiled now rather than while the first people wait.
     for count in (1, BATCH):
       encoder.encode_texts(["a person"] * count)
-    self._sentences: collections.OrderedDict[str, np.ndarray] = (
-      collections.OrderedDict()
-    )
-    self._given: collections.OrderedDict[str, tuple[Given, float]] = (
-      collections.OrderedDict()
-    )
+    self._sentences: Kept[np.ndarray] = Kept(_SENTENCES)
+    self._given: Kept[Given] = Kept(limits.UPLOADS, limits.UPLOAD_SECONDS, clock)
+    self._thumbnails: Kept[bytes] = Kept(_THUMBNAILS)
     self._worker = Worker(self._act, batch=BATCH)
 
   @property
@@ -102,54 +111,51 @@ class Engine:
       Refused: too many wait, or the version is another now.
       AskedError: the condition, or what the model makes of the words.
     """
-    return await self._worker((asked, version))
+    return await self._worker(Search(asked, version))
 
-  def _act(
-    self, jobs: Sequence[tuple[Asked, int | None] | np.ndarray]
-  ) -> Sequence[Found | np.ndarray | Exception]:
-    searches = [job[0] for job in jobs if isinstance(job, tuple)]
+  def _act(self, jobs: Sequence[Job]) -> Sequence[Found | np.ndarray | Exception]:
+    """A result for each; where one breaks the batch, each is done for itself."""
     try:
-      self._encode([asked.query for asked in searches if asked.query])
-    except Exception as error:  # of one sentence, as it may be: each for itself, then
+      return self._together(jobs)
+    except Exception as error:
       if len(jobs) == 1:
         return [error]
       return [result for job in jobs for result in self._act([job])]
-    return [_result(self._one, job) for job in jobs]
 
-  def _one(self, job: tuple[Asked, int | None] | np.ndarray) -> Found | np.ndarray:
+  def _together(self, jobs: Sequence[Job]) -> Sequence[Found | np.ndarray | Exception]:
     index = self.index
-    if isinstance(job, np.ndarray):
-      return index.encoder().encode_images([job])[0]
-    asked, version = job
-    if version not in (None, index.version):
-      raise Refused(
-        409, "The index has changed since the first of these results: search again."
-      )
-    rows = {}
-    if asked.query:
-      rows["text"] = self._sentences[asked.query]
-      check_row(rows["text"], "words")
-    if asked.image is not None:
-      rows["image"] = asked.image
-    answer = index.ranked(
-      rows,
-      top=asked.top,
-      skip=asked.skip,
-      where=asked.where,
-      image_weight=asked.image_weight,
-    )
-    return Found(answer, index.version)
+    searches = [job for job in jobs if isinstance(job, Search)]
+    sentences = self._encode([j.asked.query for j in searches if j.asked.query])
+    results: dict[int, Found | np.ndarray | Exception] = {}
+    questions: dict[int, Question] = {}
+    for at, job in enumerate(jobs):
+      if not isinstance(job, Search):
+        results[at] = index.encoder().encode_images([job])[0]
+      elif job.version not in (None, index.version):
+        results[at] = Refused(
+          409, "The index has changed since the first of these results: search again."
+        )
+      else:
+        questions[at] = _question(job.asked, sentences)
+    if questions:
+      found = index.answers([*questions.values()])
+      for at, answer in zip(questions, found, strict=True):
+        results[at] = Found(answer, index.version)
+        # All at once they cost little more than one, and will be asked for next.
+        for hit in answer.hits:
+          self._thumbnails.put(hit.key, hit.thumbnail)
+    return [results[at] for at in range(len(jobs))]
 
-  def _encode(self, sentences: Sequence[str]) -> None:
-    """Puts the rows of these sentences where `_one` finds them."""
-    new = [each for each in dict.fromkeys(sentences) if each not in self._sentences]
+  def _encode(self, sentences: Sequence[str]) -> dict[str, np.ndarray]:
+    """sentence -> its row, float32 [D]; those that are not kept by one call."""
+    found = {each: self._sentences.get(each) for each in sentences}
+    new = [each for each, row in found.items() if row is None]
     if new:
       rows = self.index.encoder().encode_texts(new)
-      self._sentences.update(zip(new, rows, strict=True))
-    for each in sentences:
-      self._sentences.move_to_end(each)
-    while len(self._sentences) > _SENTENCES:
-      self._sentences.popitem(last=False)
+      for each, row in zip(new, rows, strict=True):
+        self._sentences.put(each, row)
+        found[each] = row
+    return found
 
   # --- pictures -------------------------------------------------------------------
 
@@ -163,19 +169,23 @@ class Engine:
     prepared, thumbnail = await asyncio.to_thread(self._read, data)
     row = await self._worker(prepared)
     check_row(row, "picture")
-    while len(self._given) >= limits.UPLOADS:
-      self._given.popitem(last=False)
     name = secrets.token_urlsafe(16)
-    end = self._clock() + limits.UPLOAD_SECONDS
-    self._given[name] = (Given(row, thumbnail), end)
+    self._given.put(name, Given(row, thumbnail))
     return name, photo.digest(data)
 
   def given(self, name: str) -> Given:
     """Raises Refused (404): there is none, or it was forgotten."""
-    found, end = self._given.get(name, (None, 0.0))
-    if found is None or end <= self._clock():
-      self._given.pop(name, None)
+    found = self._given.get(name)
+    if found is None:
       raise Refused(404, "The picture that was given is forgotten: give it again.")
+    return found
+
+  async def thumbnail(self, key: str) -> bytes:
+    """JPEG. Raises Refused (404): there is no such picture."""
+    found = self._thumbnails.get(key)
+    if found is None:
+      found = (await asyncio.to_thread(self.stored, key)).thumbnail
+      self._thumbnails.put(key, found)
     return found
 
   def stored(self, key: str) -> Stored:
@@ -212,13 +222,16 @@ class Engine:
       self.problem = str(error)
       return False
     self.index, self.problem = newer, ""
+    self._thumbnails = Kept(_THUMBNAILS)  # of pictures that may be gone
     print(f"Version {newer.version}: {len(newer):,} pictures", flush=True)
     return True
 
 
-def _result(act: Callable, job: object) -> object:
-  """What it returns, or the exception that it ends with."""
-  try:
-    return act(job)
-  except Exception as error:
-    return error
+def _question(asked: Asked, sentences: Mapping[str, np.ndarray]) -> Question:
+  rows = {}
+  if asked.query:
+    rows["text"] = sentences[asked.query]
+    check_row(rows["text"], "words")
+  if asked.image is not None:
+    rows["image"] = asked.image
+  return Question(rows, asked.top, asked.skip, asked.where, asked.image_weight)

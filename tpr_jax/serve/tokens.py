@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from tpr_jax.serve import limits
+from tpr_jax.serve.kept import Kept
 from tpr_jax.serve.problems import ServeError
 
 _LINE = re.compile(r"(?:([\w.@-]{1,64})\s+)?([\x21-\x7e]+)")
@@ -91,27 +92,21 @@ class Sessions:
   """
 
   def __init__(self, clock: Callable[[], float] = time.monotonic):
-    self._clock = clock
-    self._known: dict[bytes, tuple[str, float]] = {}  # digest -> (name, end)
+    # digest -> name; the one that was not used for longest makes room.
+    self._known: Kept[str] = Kept(limits.SESSIONS, limits.SESSION_SECONDS, clock)
 
   def begin(self, name: str) -> str:
-    """-> the secret of a new session. The oldest ends where there are too many."""
-    if len(self._known) >= limits.SESSIONS:
-      self._known.pop(next(iter(self._known)))
+    """-> the secret of a new session."""
     secret = secrets.token_urlsafe(32)
-    self._known[_digest(secret)] = (name, self._clock() + limits.SESSION_SECONDS)
+    self._known.put(_digest(secret).hex(), name)
     return secret
 
   def name_of(self, secret: str) -> str | None:
     """Whose session it is; None: nobody's, or over. Found by its digest."""
-    name, end = self._known.get(_digest(secret), (None, 0.0))
-    if name is not None and end <= self._clock():
-      self.end(secret)
-      return None
-    return name
+    return self._known.get(_digest(secret).hex())
 
   def end(self, secret: str) -> None:
-    self._known.pop(_digest(secret), None)
+    self._known.drop(_digest(secret).hex())
 
 
 def _digest(text: str) -> bytes:

@@ -20,6 +20,7 @@ import hashlib
 import http.client
 import json
 import multiprocessing
+import os
 import pathlib
 import random
 import re
@@ -216,10 +217,17 @@ def main() -> int:
       port = re.fullmatch(r"port (\d+)\n", server.stdout.readline())[1]
       print(f"{given.pictures:,} x {given.dim}, {given.clients} clients", flush=True)
       place = f"http://127.0.0.1:{port}"
+      stat = pathlib.Path(f"/proc/{server.pid}/stat")
+      before = sum(map(int, stat.read_text().split()[13:15])) if stat.exists() else 0
       status = load(place, "", given.clients, given.seconds, given.thumbnails)
-      rss = pathlib.Path(f"/proc/{server.pid}/status")
-      if rss.exists():
-        print(re.search(r"VmHWM:\s+(.*)", rss.read_text())[0])
+      about = pathlib.Path(f"/proc/{server.pid}")
+      if about.exists():  # Linux
+        spent = sum(map(int, (about / "stat").read_text().split()[13:15])) - before
+        peak = re.search(r"VmHWM:\s+(\d+)", (about / "status").read_text())[1]
+        print(
+          f"the server: {spent / os.sysconf('SC_CLK_TCK'):.1f} s of processor time,"
+          f" {int(peak) >> 10:,} MiB at most"
+        )
       return status
     finally:
       server.terminate()

@@ -128,3 +128,13 @@ def test_a_new_version_is_taken_and_pages_of_the_old_are_refused(tmp_path, monke
     partial.replace(about)
     place.until(lambda: client.get("/api/index").json()["problem"])
     assert len(client.search("red")["hits"]) == 7
+
+
+def test_a_bug_is_told_without_its_traceback(folder):
+  with place.served(folder / "index") as port:
+    client = place.Client(port, described=False)
+    answer = client.post("/api/search", dict(query="unheard"))
+    assert answer.status == 500 and answer.kind == "application/problem+json"
+    assert "log" in answer.json()["detail"] and b"breaks" not in answer.body
+    assert "Content-Security-Policy" in answer.headers
+    assert client.post("/api/search", dict(query="red")).status == 200

@@ -42,6 +42,8 @@ class Site:
   ):
     self._engine, self._rules, self._audit = engine, rules, audit
     self._audited, self._assets = audited, Assets()
+    # Apart: who sends slowly keeps nobody from having a picture decoded.
+    self._sending = Room(limits.SENDING, 0)
     self._pictures = Room(limits.PICTURES, limits.PICTURES_WAITING)
     self._description = openapi.document(rules.needs_token)
 
@@ -260,9 +262,10 @@ class Site:
     return found, asked, own
 
   async def give(self, request: Request) -> Response:
-    async with self._pictures:
+    async with self._sending:
       data = await bodies.read(request, openapi.PICTURES, limits.PICTURE_BYTES)
-      name, digest = await self._engine.give(data)
+      async with self._pictures:
+        name, digest = await self._engine.give(data)
     self._write(request, "give", upload=name, content=digest)
     return JSONResponse(dict(upload=name, seconds=limits.UPLOAD_SECONDS), 201)
 

@@ -13,7 +13,8 @@ PICTURE_BYTES = 16 << 20
 HEAD_BYTES = 16 << 10  # of a request's line and headers
 
 WAITING = 128  # searches; more get 503
-PICTURES = 4  # pictures that are read or decoded at once...
+SENDING = 16  # pictures that are being sent; more get 503
+PICTURES = 2  # pictures that are decoded at once: 150 MB each, at most...
 PICTURES_WAITING = 32  # ...and that wait for it; more get 503
 REQUESTS = 256  # under way at once; more get 503
 CONNECTIONS = 512  # more get 503 and are closed

@@ -208,6 +208,24 @@ def test_names_of_files_are_no_html(page):
   assert page.value("typeof hacked") == "undefined"
 
 
+def test_where_the_words_fit(page):
+  ask(page, "a red coat")
+  page.value("document.querySelector('#grid .shot').focus()")
+  page.key("Enter")
+  page.until("document.querySelector('#viewer-image').naturalWidth > 0")
+  tab_to(page, "#viewer-explain")
+  page.key("Enter")
+  page.until("!document.querySelector('#viewer-heat').hidden")
+  assert page.text("#viewer-words").startswith("a red coat")
+  assert "not that it is right" in page.text("#viewer-words")
+  box = "document.querySelector('#viewer-heat').getBoundingClientRect()"
+  width, height = page.value(f"(r => [r.width, r.height])({box})")
+  assert abs(height / width - 2) < 0.05  # over the picture itself, 12 x 6
+  page.key("ArrowRight")  # another picture has its own
+  page.until("document.querySelector('#viewer-heat').hidden")
+  page.key("Escape")
+
+
 def test_a_sheet_is_saved(page, tmp_path):
   page.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
   ask(page, "blue")
@@ -256,10 +274,12 @@ def test_logging_in(chromium, gallery):
   known = (tokens.named("anna", place.TOKEN),)
   with place.served(gallery / "index", tokens=known) as port:
     chromium.open(f"http://127.0.0.1:{port}/")
-    chromium.until(f"{FOCUS}.id === 'token'")
+    token = f"document.readyState === 'complete' && {FOCUS}.id === 'token'"
+    chromium.until(token)
     chromium.type("wrong")
     chromium.key("Enter")
     chromium.until("document.querySelector('#said').innerText.includes('not a token')")
+    chromium.until(token)
     chromium.type(place.TOKEN)
     chromium.key("Enter")
     chromium.until(READY)

@@ -16,6 +16,7 @@ GUARDED = [
   ("GET", "/api/index"),
   ("POST", "/api/search"),
   ("POST", "/api/sheet"),
+  ("POST", "/api/explain"),
   ("POST", "/api/pictures"),
   ("GET", f"/api/pictures/{'0' * 32}/thumbnail"),
   ("GET", f"/api/pictures/{'0' * 32}/view"),
@@ -45,7 +46,8 @@ def test_the_page_asks_nothing_of_others(client):
   page = client.get("/").body.decode()
   assert "http:" not in page and "https:" not in page and "<style" not in page
   assert "onclick" not in page and page.count("<script") == 1
-  for name in ("app.js", "api.js", "words.js", "viewer.js", "filter.js", "style.css"):
+  scripts = ("app", "api", "words", "viewer", "filter", "heat")
+  for name in (*(f"{each}.js" for each in scripts), "style.css"):
     text = client.get(f"/assets/{name}").body.decode()
     assert "//" not in text.replace("// ", "").replace("//\n", ""), name
     assert "innerHTML" not in text and "eval(" not in text and "url(" not in text

@@ -58,27 +58,20 @@ SEARCH: dict[str, dict[str, Any]] = {
     description="The version that the answer must be of; another one is told by 409.",
   ),
 }
+EXPLAIN: dict[str, dict[str, Any]] = {
+  "query": dict(SEARCH["query"], minLength=1, description="A sentence."),
+  "key": dict(SEARCH["like"], description="The key of a picture of the index."),
+}
 _KINDS = dict(string="a text", number="a number", integer="a whole number")
 
 
 def parse(body: bytes) -> dict[str, Any]:
-  """The fields of a request's JSON, with their defaults.
+  """The fields of a search's JSON, with their defaults.
 
   Raises:
     Refused: 400, it is no JSON object; 422, a field is not as described.
   """
-  try:
-    found = json.loads(body.decode("utf-8"), parse_constant=_no_number)
-  except (ValueError, RecursionError) as error:
-    raise Refused(400, f"The request is no JSON in UTF-8: {error}") from error
-  if not isinstance(found, dict):
-    raise Refused(400, "The request is no JSON object: {...}")
-  for name, value in found.items():
-    if name not in SEARCH:
-      raise Refused(
-        422, f"There is no field {name[:40]!r}; there are {', '.join(SEARCH)}."
-      )
-    _check(name, value, SEARCH[name])
+  found = _fields(body, SEARCH)
   defaults = {k: v["default"] for k, v in SEARCH.items() if "default" in v}
   found = defaults | found
   if "like" in found and "upload" in found:
@@ -89,6 +82,30 @@ def parse(body: bytes) -> dict[str, Any]:
     raise Refused(
       422, f"skip + top is above {limits.DEEPEST:,}, the most results of a search."
     )
+  return found
+
+
+def explaining(body: bytes) -> dict[str, Any]:
+  """The fields of EXPLAIN, both of them. Raises Refused as `parse`."""
+  found = _fields(body, EXPLAIN)
+  if "key" not in found or not found.get("query", "").strip():
+    raise Refused(422, "Expected words and a picture of the index: query and key.")
+  return found
+
+
+def _fields(body: bytes, rules: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+  try:
+    found = json.loads(body.decode("utf-8"), parse_constant=_no_number)
+  except (ValueError, RecursionError) as error:
+    raise Refused(400, f"The request is no JSON in UTF-8: {error}") from error
+  if not isinstance(found, dict):
+    raise Refused(400, "The request is no JSON object: {...}")
+  for name, value in found.items():
+    if name not in rules:
+      raise Refused(
+        422, f"There is no field {name[:40]!r}; there are {', '.join(rules)}."
+      )
+    _check(name, value, rules[name])
   return found
 
 

@@ -20,6 +20,10 @@ REQUESTS = 256  # under way at once; more get 503
 CONNECTIONS = 512  # more get 503 and are closed
 RETRY_AFTER = 1  # seconds, of a 503
 
+EXPLAINED_CELLS = 12  # parts along the longer side of a picture
+EXPLAINED_WORDS = 32
+EXPLAINING, EXPLAINING_WAITING = 1, 4  # at once, and that wait; more get 503
+
 HEAD_SECONDS = 15  # from a connection, or the last answer, to the end of the headers
 BODY_SECONDS = 30
 ANSWER_SECONDS = 60  # until the client has taken it

@@ -71,6 +71,14 @@ def _paths() -> dict[str, Any]:
         requestBody=search,
       )
     ),
+    "/api/explain": dict(
+      post=_operation(
+        *("explain", "Where words fit on a picture: what their cosine loses without."),
+        _json("Explained"),
+        *(403, 404, 408, 413, 415, 422),
+        requestBody=dict(required=True, content=_json("Explain")),
+      )
+    ),
     "/api/sheet": dict(
       post=_operation(
         *("sheet", "The same results as a page to keep.", {"text/html": {}}),
@@ -193,6 +201,24 @@ def _schemas() -> dict[str, Any]:
       total=dict(type="integer", description="Pictures of the index."),
       more=dict(type="boolean", description="Whether there is a next page."),
       hits=dict(type="array", items=hit, maxItems=limits.TOP_MOST),
+    ),
+    Explain=_object(**fields.EXPLAIN),
+    Explained=_object(
+      cosine=_NUMBER,
+      rows=dict(type="integer", minimum=1),
+      columns=dict(type="integer", minimum=1),
+      patch=dict(
+        type="array",
+        items=_NUMBER,
+        description="Row by row: what the cosine loses where this part is covered.",
+      ),
+      words=dict(
+        type="array",
+        items=_object(
+          word=_TEXT,
+          weight=dict(type="number", description="What it loses without this word."),
+        ),
+      ),
     ),
     Given=_object(
       upload=fields.SEARCH["upload"],

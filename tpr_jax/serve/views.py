@@ -22,14 +22,24 @@ _QUALITY = 90
 
 
 def jpeg(folder: pathlib.Path, stored: Stored) -> bytes:
-  """Raises Refused (404): no file of these names holds that content any more."""
+  """The picture, drawn anew. Raises Refused (404): `content`."""
+  data, path = content(folder, stored)
+  return _drawn(images.decode(data, path))
+
+
+def content(folder: pathlib.Path, stored: Stored) -> tuple[bytes, str]:
+  """The bytes that were indexed, and the name that they have now.
+
+  Raises:
+    Refused (404): no file of these names holds that content any more.
+  """
   for path in stored.paths:
     try:
       data = images.read_bytes(folder / path, path)
-      if photo.digest(data) == stored.key:
-        return _drawn(images.decode(data, path))
     except ImageError:
       continue  # the next file of the same content
+    if photo.digest(data) == stored.key:
+      return data, path
   raise Refused(
     404,
     "The file has gone, or is another than when it was indexed: only the small copy"

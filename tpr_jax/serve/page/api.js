@@ -48,6 +48,8 @@ const json = (body, signal) => ({
 
 export const about = async () => (await ask("/api/index")).json();
 export const search = async (asked, signal) => (await ask("/api/search", json(asked, signal))).json();
+export const explain = async (query, key) =>
+  (await ask("/api/explain", json({ query, key }))).json();
 export const sheet = async (asked) => (await ask("/api/sheet", json(asked))).blob();
 export const logout = () => fetch("/logout", { method: "POST", redirect: "manual" });
 

@@ -148,6 +148,7 @@ async function save() {
     failed(error);
   } finally {
     $("save").disabled = false;
+    if (document.activeElement === document.body) $("save").focus();
   }
 }
 
@@ -282,7 +283,7 @@ function listen() {
 }
 
 async function begin() {
-  viewer.start(() => hits, like);
+  viewer.start(() => hits, like, () => asked?.query ?? "");
   filter.start(() => run());
   listen();
   $("examples").append(

@@ -1,13 +1,16 @@
 // One picture, large, with all that is known of it; arrows go to its neighbours.
 
 import * as api from "./api.js";
+import * as heat from "./heat.js";
 import { $, facts, make, measures } from "./words.js";
 
 let hits = () => [];
 let at = 0;
+const current = () => hits()[at];
 
 export function show(number) {
   at = number;
+  heat.hide();
   const hit = hits()[at];
   const image = $("viewer-image");
   $("viewer-path").textContent = hit.path;
@@ -25,6 +28,7 @@ export function show(number) {
   );
   $("viewer-previous").disabled = at === 0;
   $("viewer-next").disabled = at === hits().length - 1;
+  heat.offer(current);
   if (!$("viewer").open) $("viewer").showModal();
 }
 
@@ -33,8 +37,9 @@ function step(by) {
   if (next >= 0 && next < hits().length) show(next);
 }
 
-export function start(listed, like) {
+export function start(listed, like, query) {
   hits = listed;
+  heat.start(query);
   const dialog = $("viewer");
   $("viewer-image").addEventListener("error", () => {
     const small = api.thumbnail(hits()[at].key);
@@ -62,6 +67,7 @@ export function start(listed, like) {
     if (event.target === dialog) dialog.close();
   });
   dialog.addEventListener("close", () => {
+    heat.hide();
     $("viewer-image").removeAttribute("src");
     document.querySelector(`#grid li:nth-child(${at + 1}) .shot`)?.focus();
   });

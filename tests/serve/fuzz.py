@@ -57,8 +57,11 @@ class Fuzzer:
   # --- kinds ----------------------------------------------------------------------
 
   def search(self):
-    body = self.mangled(json.dumps(self.asked()).encode())
-    path = self.rng.choice(["/api/search", "/api/search", "/api/sheet"])
+    asked = self.asked()
+    path = self.one("/api/search", "/api/search", "/api/sheet", "/api/explain")
+    if path == "/api/explain":
+      asked = dict(query=asked["query"], key=self.one(*self._keys, self.anything(2)))
+    body = self.mangled(json.dumps(asked).encode())
     return self.whole("POST", path, body, {"Content-Type": JSON})
 
   def condition(self):

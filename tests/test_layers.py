@@ -71,6 +71,7 @@ LAYER = dict(
   matrix=8,
   filter=8,
   search=8,
+  serve=8.2,
   search_flags=8.5,
   plan=8,
   profiling=8.5,

@@ -32,6 +32,7 @@ MODES = (
   "profile",
   "index",
   "search",
+  "serve",
 )
 # tpr_jax/export/export.py, tpr_jax/export/adapters.py
 FORMATS = ("huggingface", "openclip", "stablehlo", "adapters", "peft")
@@ -44,8 +45,8 @@ RUN = flags.DEFINE_string(
   "run",
   None,
   "Run folder, or address on object storage (gs://BUCKET/RUN). Default: runs/NAME, NAME"
-  " made from the config; runs/NAME-sweep. index, search: a run, or any model that"
-  " tpr_jax.load takes.",
+  " made from the config; runs/NAME-sweep. index, search, serve: a run, or any"
+  " model that tpr_jax.load takes.",
 )
 OUT = flags.DEFINE_string(
   "out",
@@ -359,6 +360,7 @@ def check_flags() -> None:
     ("--mode=profile", mode == "profile", ("run", "format")),
     ("--mode=index", mode == "index", ("config", "out", "format")),
     ("--mode=search", mode == "search", ("config", "out", "format")),
+    ("--mode=serve", mode == "serve", ("config", "out", "format")),
   ):
     for name in names if here else ():
       if config_value(sys.argv) if name == "config" else given(name):

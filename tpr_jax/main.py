@@ -44,6 +44,8 @@ Modes (`--mode`):
   search   finds pictures of an index (`--index=DIR`) by a sentence (`--query`), by a
            picture (`--image`) or both, among those that meet a condition (`--where`): a
            table, JSON (`--json`), a page or a picture (`--sheet`)
+  serve    a web page and an HTTP API for the same searches (`--index=DIR`), for this
+           machine alone unless `--host` says otherwise
   export   writes the selected checkpoint of a run (`--run`, or the same `--config`) to
            the folder `--out`, with a model card, as `--format` says: huggingface
            (transformers.CLIPModel; the default), openclip, or stablehlo (both encoders
@@ -289,6 +291,13 @@ def _search(mode: str) -> int:
   return run.index(asked) if mode == "index" else run.search(asked)
 
 
+def _serve() -> int:
+  asked = search_flags.serving(cli.RUN.value)
+  from tpr_jax.serve import run  # its model brings JAX, which takes seconds
+
+  return run.serve(asked)
+
+
 def _dispatch() -> int:
   mode = cli.MODE.value
   cli.check_flags()
@@ -310,6 +319,8 @@ def _dispatch() -> int:
     return _profile()
   if mode in ("index", "search"):
     return _search(mode)
+  if mode == "serve":
+    return _serve()
   if mode == "export":
     return _export()
   if mode == "inspect":

@@ -1,12 +1,13 @@
-"""The flags of --mode=index and --mode=search, and what they ask for."""
+"""The flags of --mode=index, search and serve, and what they ask for."""
 
 from absl import flags
 
 from tpr_jax import config as configs
 from tpr_jax.search import settings
+from tpr_jax.serve import settings as serve_settings
 
 INDEX = flags.DEFINE_string(
-  "index", None, "index, search: the folder that holds the index."
+  "index", None, "index, search, serve: the folder that holds the index."
 )
 IMAGES = flags.DEFINE_string(
   "images", None, "index: the folder of pictures, one person each; subfolders too."
@@ -40,16 +41,37 @@ JSON = flags.DEFINE_bool("json", False, "search: JSON instead of a table.")
 SHEET = flags.DEFINE_string(
   "sheet", None, "search: also writes the pictures to FILE.html or FILE.png."
 )
+HOST = flags.DEFINE_string(
+  "host",
+  serve_settings.HOST,
+  "serve: the address to listen on. Beyond this machine, a token is asked for.",
+)
+PORT = flags.DEFINE_integer("port", serve_settings.PORT, "serve: the port; 0: any.")
+ALLOWED_HOSTS = flags.DEFINE_list(
+  "allowed_hosts", [], "serve: names that browsers know it by: search.example.org."
+)
+TOKEN_FILE = flags.DEFINE_string(
+  "token_file",
+  None,
+  "serve: FILE with a line, TOKEN or NAME TOKEN, for each client.",
+)
+AUDIT = flags.DEFINE_string(
+  "audit", None, "serve: FILE that says who searched for what, a JSON line each."
+)
+TLS_CERT = flags.DEFINE_string("tls_cert", None, "serve: a certificate, PEM; HTTPS.")
+TLS_KEY = flags.DEFINE_string("tls_key", None, "serve: its key, PEM.")
 _INDEX = ("images", "metadata", "image_size", "tokenizer", "activation")
 _SEARCH = ("query", "image", "image_weight", "top", "where", "json", "sheet")
+_SERVE = ("host", "port", "allowed_hosts", "token_file", "audit", "tls_cert", "tls_key")
 
 
 def check(mode: str) -> None:
   """Raises ConfigError for a flag that would do nothing in this mode."""
   for names, modes in (
-    (("index",), ("index", "search")),
+    (("index",), ("index", "search", "serve")),
     (_INDEX, ("index",)),
     (_SEARCH, ("search",)),
+    (_SERVE, ("serve",)),
   ):
     for name in names:
       if flags.FLAGS[name].present and mode not in modes:
@@ -83,4 +105,19 @@ def searching(model: str | None) -> settings.Searching:
     model=model,
     sheet=SHEET.value,
     json=JSON.value,
+  )
+
+
+def serving(model: str | None) -> serve_settings.Serving:
+  """What is asked for; model: --run. Raises ServeError: `serve.settings.serving`."""
+  return serve_settings.serving(
+    index=INDEX.value,
+    model=model,
+    host=HOST.value,
+    port=PORT.value,
+    allowed_hosts=ALLOWED_HOSTS.value,
+    token_file=TOKEN_FILE.value,
+    audit=AUDIT.value,
+    tls_cert=TLS_CERT.value,
+    tls_key=TLS_KEY.value,
   )

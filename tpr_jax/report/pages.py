@@ -11,11 +11,20 @@ import jinja2
 
 
 def write(path: pathlib.Path, template: str, **values: Any) -> None:
-  """Renders `template` ("page.html") to `path`, whole or not at all.
+  """Renders `template` ("page.html") to `path`, whole or not at all."""
+  put(path, render(template, **values))
+
+
+def render(template: str, **values: Any) -> str:
+  """`template` ("page.html") with these values.
 
   Templates also know `uri`: PNG bytes -> "data:image/png;base64,...".
   """
-  page = _environment().get_template(template).render(uri=_uri, **values)
+  return _environment().get_template(template).render(uri=_uri, **values)
+
+
+def put(path: pathlib.Path, page: str) -> None:
+  """Writes a page, whole or not at all."""
   partial = path.with_suffix(".tmp")
   partial.write_text(page, encoding="utf-8")
   os.replace(partial, path)

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from tpr_jax.search.store import Store, rows_of
 
 _PRODUCTS = 1 << 25  # similarities held at once by a batch of queries
+_HEAD = 16  # digits of a hash that are kept in memory: 64 bits
 _ROUNDING = 1e-6  # spread of cosines that are equal but for rounding
 
 
@@ -25,15 +26,19 @@ class Gallery:
     ids: int64 [N] `_rowid`.
     order: int64 [N], the place of each path among all of them: ties are in this order,
       whatever the order of the files in the store.
+    heads: uint64 [N], the first 16 digits of the hash of each content.
   """
 
   def __init__(self, store: Store):
     whole = "problem is null"
-    paths, ids = [], []
-    for batch in store.read(["path"], whole, ids=True):
+    paths, ids, heads = [], [], []
+    for batch in store.read(["path", "hash"], whole, ids=True):
       paths.append(batch["path"])
       ids.append(batch["_rowid"].to_numpy())
+      heads += [int(each[:_HEAD], 16) for each in batch["hash"].to_pylist()]
     self.ids = np.concatenate(ids or [np.zeros(0)]).astype(np.int64)
+    self.heads = np.array(heads, np.uint64)
+    self._by_head = np.argsort(self.heads, kind="stable")
     count = len(self.ids)
     ranks = pc.rank(pa.chunked_array(paths, pa.string()), tiebreaker="first")
     self.order = ranks.to_numpy().astype(np.int64)
@@ -55,6 +60,15 @@ class Gallery:
   def among(self, ids: np.ndarray) -> np.ndarray:
     """int64 [M] `_rowid` -> bool [N], which rows they are."""
     return np.isin(self.ids, ids)
+
+  def like(self, key: str) -> np.ndarray:
+    """int64 rows whose content's hash may be `key` (32 hex digits): it begins so."""
+    head = np.uint64(int(key[:_HEAD], 16))
+    ends = [
+      np.searchsorted(self.heads, head, side, sorter=self._by_head)
+      for side in ("left", "right")
+    ]
+    return self._by_head[slice(*ends)]
 
   def best(
     self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None

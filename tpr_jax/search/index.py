@@ -5,55 +5,28 @@
   for hit in answer.hits: print(hit.rank, hit.score, hit.path)
 
 It reads the version of the moment when it was opened, whatever is written meanwhile;
-`refresh` takes the latest.
+`refresh` takes the latest, `latest` opens it beside this one.
 """
 
-import dataclasses
+import copy
 import os
 import pathlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tpr_jax.data import images
 from tpr_jax.data.record import ImageError
-from tpr_jax.search import about, gallery, where
-from tpr_jax.search.encoder import Lazy, Model, Place
-from tpr_jax.search.problems import SearchError
+from tpr_jax.search import about, gallery
+from tpr_jax.search import where as conditions
+from tpr_jax.search.answer import Answer, Hit, Question, Stored
+from tpr_jax.search.encoder import Encoder, Lazy, Model, Place
+from tpr_jax.search.problems import AskedError, SearchError
 from tpr_jax.search.settings import Load
 from tpr_jax.search.store import Store
 
 SHOWN = ("size", "width", "height", "time")  # beside the columns of the side-car
-
-
-@dataclasses.dataclass(frozen=True)
-class Hit:
-  """One picture that was found.
-
-  Attributes:
-    score: the cosine; of a sentence with a picture, the weighted sum of standard
-      scores (`gallery.standard`).
-    cosines: "text", "image" -> cosine, of what was asked with.
-    values: columns -> value: size, width, height, time and those of the side-car.
-    thumbnail: JPEG.
-  """
-
-  rank: int
-  score: float
-  path: str
-  cosines: Mapping[str, float]
-  values: Mapping[str, Any]
-  thumbnail: bytes
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-  """hits: best first. searched, total: pictures that fit the condition, and all."""
-
-  hits: tuple[Hit, ...]
-  searched: int
-  total: int
 
 
 class Index:
@@ -78,9 +51,8 @@ class Index:
       lambda model: about.check_weights(place, found, model.identity()),
       lambda encoder: about.check_encoder(place, found, encoder),
     )
-    self._store = Store(place)
-    self._gallery: gallery.Gallery | None = None
-    self._version = self._store.pin()
+    store = Store(place)
+    self._pinned(store, store.pin())
 
   @classmethod
   def open(cls, place: str | os.PathLike, *, model: str = "") -> "Index":
@@ -105,12 +77,12 @@ class Index:
   @property
   def columns(self) -> dict[str, str]:
     """What conditions may name: name -> kind (where.KINDS)."""
-    return self._store.columns
+    return dict(self._columns)
 
   @property
   def metadata(self) -> list[str]:
     """Names of the side-car's columns."""
-    return [name for name in self._store.metadata]
+    return list(self._metadata)
 
   def refresh(self) -> bool:
     """Takes what was written since; was there anything?
@@ -118,10 +90,45 @@ class Index:
     An index that stays open needs it once a day: older versions are dropped then.
     """
     version = self._store.pin()
-    changed, self._version = version != self._version, version
+    changed = version != self._version
     if changed:
-      self._gallery = None
+      self._pinned(self._store, version)
     return changed
+
+  @property
+  def version(self) -> int:
+    """Of the store; every write makes a new one."""
+    return self._version
+
+  def latest(self) -> "Index":
+    """This index, or one of the latest version if something was written since.
+
+    It shares this one's model. Its pictures are read when it is first asked; this one
+    goes on to answer from its own version.
+
+    Raises:
+      SearchError: the folder holds no index any more, or one of another model.
+    """
+    store = Store(self.place)
+    version = store.pin()
+    found = about.read(self.place)
+    same = found is not None and all(
+      found[name] == self.about[name] for name in ("images", "model", "encoder")
+    )
+    if not same:
+      raise SearchError(
+        f"{self.place} is now of another folder or model than when it was opened: open"
+        " it anew"
+      )
+    if version == self._version:
+      return self
+    newer = copy.copy(self)
+    newer._pinned(store, version)
+    return newer
+
+  def encoder(self) -> Encoder:
+    """The model, loaded if it is not yet. Raises SearchError: it is another."""
+    return self._encoder()
 
   def search(
     self,
@@ -147,19 +154,47 @@ class Index:
     """
     if not query.strip() and image is None:
       raise SearchError("a search needs a query, an image or both")
-    allowed = self._allowed(where)
+    self.check(where)  # before the seconds that a model takes
     rows = self.rows(query, image)
-    cosines = {side: self._vectors.cosines(row) for side, row in rows.items()}
-    if len(cosines) == 1:
-      (scores,) = cosines.values()
-    else:
-      shares = (1 - image_weight, image_weight)
-      both = (cosines["text"], cosines["image"])
-      scores = gallery.standard(both, shares)
-    chosen = gallery.best(scores, self._vectors.order, top, allowed)
-    total = len(self._vectors)
-    searched = total if allowed is None else int(allowed.sum())
-    return Answer(self._hits(chosen, scores, cosines), searched, total)
+    asked = Question(rows, top=top, where=where, image_weight=image_weight)
+    return self.answers([asked])[0]
+
+  def check(self, where: str) -> None:
+    """Raises ConditionError where a condition cannot be read."""
+    if where.strip():
+      conditions.sql(where, self.columns)
+
+  def answers(self, questions: Sequence[Question]) -> list[Answer]:
+    """`search` by rows that are there already; what is known of all hits is read once.
+
+    Raises:
+      ConditionError: a condition cannot be read.
+    """
+    found = [self._chosen(each) for each in questions]
+    names = [*SHOWN, *self.metadata]
+    columns = [*names, "hash", "thumbnail"]
+    wanted = np.unique(np.concatenate([each.rows for each in found]))
+    read = self._store.of_rows(self._vectors.ids[wanted], columns)
+    known = dict(zip(wanted.tolist(), read, strict=True))
+    return [
+      Answer(
+        tuple(
+          Hit(
+            rank=each.skip + place + 1,
+            score=float(each.scores[at]),
+            path=known[at]["path"],
+            cosines={side: float(of[at]) for side, of in each.cosines.items()},
+            values={name: known[at][name] for name in names},
+            thumbnail=known[at]["thumbnail"],
+            key=known[at]["hash"],
+          )
+          for place, at in enumerate(each.rows.tolist())
+        ),
+        each.searched,
+        len(self._vectors),
+      )
+      for each in found
+    ]
 
   def rows(
     self, query: str = "", image: str | os.PathLike | bytes | None = None
@@ -167,7 +202,8 @@ class Index:
     """Unit rows float32 [D] of what is asked with: "text", "image" or both.
 
     Raises:
-      SearchError: the picture cannot be read, or the model is not the index's own.
+      AskedError: the picture cannot be read.
+      SearchError: the model is not the index's own.
     """
     found = {}
     if image is not None:
@@ -175,17 +211,36 @@ class Index:
       try:
         pixels = images.decode(image, name)
       except ImageError as error:
-        raise SearchError(f"the picture to search by: {error}") from error
+        raise AskedError(f"the picture to search by: {error}") from error
       encoder = self._encoder()
       found["image"] = encoder.encode_images([encoder.prepare(pixels)])[0]
     if query.strip():
       found["text"] = self._encoder().encode_texts([query])[0]
     for side, row in found.items():
-      if not np.isfinite(row).all():
-        raise SearchError(f"the model's row of the {side} is not finite: {row[:4]}...")
+      check_row(row, side)
     return found
 
+  def stored(self, key: str) -> Stored | None:
+    """The picture whose content has this hash (32 hex digits); None: there is none."""
+    rows = self._vectors.like(key)
+    columns = ("hash", "thumbnail")
+    listed = self._store.of_rows(self._vectors.ids[rows], columns)
+    same = [
+      (at, row) for at, row in zip(rows, listed, strict=True) if row["hash"] == key
+    ]
+    if not same:
+      return None
+    at, first = same[0]
+    paths = tuple(sorted(row["path"] for _, row in same))
+    return Stored(key, paths, self._vectors.vectors[at], first["thumbnail"])
+
   # --- inside ---------------------------------------------------------------------
+
+  def _pinned(self, store: Store, version: int) -> None:
+    """From now on all is read from this version of the store."""
+    self._store, self._version = store, version
+    self._columns, self._metadata = store.columns, store.metadata
+    self._gallery: gallery.Gallery | None = None
 
   @property
   def _vectors(self) -> gallery.Gallery:
@@ -196,32 +251,44 @@ class Index:
   def _allowed(self, condition: str) -> np.ndarray | None:
     if not condition.strip():
       return None
-    asked = where.sql(condition, self.columns)
+    asked = conditions.sql(condition, self.columns)
     ids = [
       batch["_rowid"].to_numpy().astype(np.int64)
       for batch in self._store.read(["path"], f"problem is null and {asked}", ids=True)
     ]
     return self._vectors.among(np.concatenate(ids) if ids else np.zeros(0, np.int64))
 
-  def _hits(
-    self,
-    chosen: np.ndarray,
-    scores: np.ndarray,
-    cosines: Mapping[str, np.ndarray],
-  ) -> tuple[Hit, ...]:
-    columns = [*SHOWN, *self.metadata]
-    rows = self._store.of_rows(self._vectors.ids[chosen], [*columns, "thumbnail"])
-    return tuple(
-      Hit(
-        rank=place + 1,
-        score=float(scores[at]),
-        path=row["path"],
-        cosines={side: float(values[at]) for side, values in cosines.items()},
-        values={name: row[name] for name in columns},
-        thumbnail=row["thumbnail"],
-      )
-      for place, (at, row) in enumerate(zip(chosen, rows, strict=True))
-    )
+  def _chosen(self, asked: Question) -> "_Chosen":
+    allowed = self._allowed(asked.where)
+    # A product for each: of several at once, the last bits would depend on which, and
+    # pages of one answer would not fit together.
+    cosines = {side: self._vectors.cosines(row) for side, row in asked.rows.items()}
+    if len(cosines) == 1:
+      (scores,) = cosines.values()
+    else:
+      shares = (1 - asked.image_weight, asked.image_weight)
+      both = (cosines["text"], cosines["image"])
+      scores = gallery.standard(both, shares)
+    best = gallery.best(scores, self._vectors.order, asked.skip + asked.top, allowed)
+    searched = len(self._vectors) if allowed is None else int(allowed.sum())
+    return _Chosen(best[asked.skip :], scores, cosines, asked.skip, searched)
+
+
+class _Chosen(NamedTuple):
+  """rows: int64, best first. scores, cosines: of all rows. The others: of a Question
+  and its Answer."""
+
+  rows: np.ndarray
+  scores: np.ndarray
+  cosines: Mapping[str, np.ndarray]
+  skip: int
+  searched: int
+
+
+def check_row(row: np.ndarray, side: str) -> None:
+  """Raises AskedError where a model made something else than numbers of a query."""
+  if not np.isfinite(row).all():
+    raise AskedError(f"the model's row of the {side} is not finite: {row[:4]}...")
 
 
 def _model(found: Mapping[str, Any], place: str) -> Place:

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageOps
 from tpr_jax.core import text
 from tpr_jax.data import images
 from tpr_jax.report import pages, sheet
-from tpr_jax.search.index import Answer, Hit
+from tpr_jax.search.answer import Answer, Hit
 from tpr_jax.search.settings import Searching
 
 PAGE = "search.html"
@@ -54,7 +54,7 @@ def plain(asked: Searching, about: Mapping[str, Any], answer: Answer) -> dict[st
         path=hit.path,
         cosines=dict(hit.cosines),
         # Apart: a side-car may have a column called score, too.
-        values={name: _plain(value) for name, value in hit.values.items()},
+        values={name: plain_value(value) for name, value in hit.values.items()},
       )
       for hit in answer.hits
     ],
@@ -78,11 +78,18 @@ def write(asked: Searching, about: Mapping[str, Any], answer: Answer) -> None:
     partial.write_bytes(data)
     partial.replace(path)
     return
-  pages.write(
-    path,
+  found = page(asked, about, answer, None if own is None else _jpeg(own))
+  pages.put(path, found)
+
+
+def page(
+  asked: Searching, about: Mapping[str, Any], answer: Answer, own: bytes | None
+) -> str:
+  """HTML that needs nothing beside it; own: JPEG of the picture that was given."""
+  return pages.render(
     PAGE,
     asked=asked,
-    own=None if own is None else _uri(_jpeg(own)),
+    own=None if own is None else _uri(own),
     searched=counted(answer),
     images=about["images"],
     model=about["model"]["place"],
@@ -160,7 +167,7 @@ def shown(value: Any) -> str:
   return "" if value is None else str(value)
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
   return value.isoformat() if isinstance(value, datetime.datetime) else value
 
 

@@ -66,7 +66,7 @@ def _lancedb() -> Any:
     import lancedb
   except ImportError as error:
     raise SearchError(
-      f"--mode=index and --mode=search need lancedb, which is not installed: {INSTALL}"
+      f"--mode=index, search and serve need lancedb, which is not installed: {INSTALL}"
       f" ({error})"
     ) from error
   return lancedb

@@ -15,7 +15,7 @@ import difflib
 import re
 from collections.abc import Mapping
 
-from tpr_jax.search.problems import SearchError
+from tpr_jax.search.problems import AskedError, ConditionError
 
 KINDS = ("text", "whole number", "number", "time", "yes or no")
 LONGEST, DEEPEST = 10_000, 50  # characters; parentheses within each other
@@ -55,8 +55,9 @@ def sql(condition: str, columns: Mapping[str, str]) -> str:
       leaves one.
 
   Raises:
-    SearchError: it cannot be read, names an unknown column (the nearest ones are
+    ConditionError: it cannot be read, names an unknown column (the nearest ones are
       told), or compares a column with a value of another kind.
+    AskedError: it is too long.
   """
   return _Reader(condition, columns).all()
 
@@ -64,7 +65,7 @@ def sql(condition: str, columns: Mapping[str, str]) -> str:
 class _Reader:
   def __init__(self, condition: str, columns: Mapping[str, str]):
     if len(condition) > LONGEST:
-      raise SearchError(
+      raise AskedError(
         f"--where has {len(condition):,} characters, {LONGEST:,} are the most"
       )
     self._said, self._columns = condition, columns
@@ -87,9 +88,8 @@ class _Reader:
       if match is None:
         rest = self._said[at:].lstrip()
         why = "a text that does not end" if rest[:1] == "'" else f"found {rest[:12]!r}"
-        raise SearchError(
-          f"--where={self._said!r}: {why} at character {at + 1}; texts stand in single"
-          f" quotes, {_EXAMPLE}"
+        raise ConditionError(
+          self._said, f"{why}; texts stand in single quotes, {_EXAMPLE}", at + 1
         )
       kind, value = match.lastgroup, match[match.lastgroup]
       at, start = match.end(), match.start(match.lastgroup)
@@ -126,10 +126,8 @@ class _Reader:
     if not self._took(value):
       raise self._wrong(f"found {self._next.value!r}, expected {value!r}")
 
-  def _wrong(self, what: str) -> SearchError:
-    return SearchError(
-      f"--where={self._said!r}: at character {self._next.at + 1}: {what}"
-    )
+  def _wrong(self, what: str) -> ConditionError:
+    return ConditionError(self._said, what, self._next.at + 1)
 
   # --- conditions -----------------------------------------------------------------
 
@@ -230,9 +228,11 @@ class _Reader:
     guess = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     if token.quote == '"':
       guess += f" (A text stands in single quotes: '{token.value}'.)"
-    raise SearchError(
-      f"--where={self._said!r}: there is no column {token.value!r}.{guess} The index"
-      f" has {', '.join(self._columns)}"
+    raise ConditionError(
+      self._said,
+      f"there is no column {token.value!r}.{guess} The index has"
+      f" {', '.join(self._columns)}",
+      token.at + 1,
     )
 
   def _left(self, name: str) -> str:

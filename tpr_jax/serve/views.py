@@ -1,0 +1,55 @@
+"""A picture of the index, large: its own file, if it is still the one that was indexed.
+
+A client names a content, never a path. The file is found by the index and its bytes
+must have the hash that the index holds, so that whatever a name or a link leads to by
+now, nothing else than what was indexed is shown. And it is drawn anew: the metadata of
+the file, such as where it was taken, and what else its bytes may be, stay here.
+"""
+
+import io
+import pathlib
+
+from PIL import Image
+
+from tpr_jax.data import images
+from tpr_jax.data.record import ImageError
+from tpr_jax.search import photo
+from tpr_jax.search.answer import Stored
+from tpr_jax.serve import limits
+from tpr_jax.serve.problems import Refused
+
+_QUALITY = 90
+
+
+def jpeg(folder: pathlib.Path, stored: Stored) -> bytes:
+  """The picture, drawn anew. Raises Refused (404): `content`."""
+  data, path = content(folder, stored)
+  return _drawn(images.decode(data, path))
+
+
+def content(folder: pathlib.Path, stored: Stored) -> tuple[bytes, str]:
+  """The bytes that were indexed, and the name that they have now.
+
+  Raises:
+    Refused (404): no file of these names holds that content any more.
+  """
+  for path in stored.paths:
+    try:
+      data = images.read_bytes(folder / path, path)
+    except ImageError:
+      continue  # the next file of the same content
+    if photo.digest(data) == stored.key:
+      return data, path
+  raise Refused(
+    404,
+    "The file has gone, or is another than when it was indexed: only the small copy"
+    " is left.",
+  )
+
+
+def _drawn(pixels) -> bytes:
+  picture = Image.fromarray(pixels)
+  picture.thumbnail((limits.VIEW, limits.VIEW), Image.Resampling.LANCZOS)
+  out = io.BytesIO()
+  picture.save(out, "JPEG", quality=_QUALITY)
+  return out.getvalue()

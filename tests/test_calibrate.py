@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tpr_jax import calibrate
+from tpr_jax import calibrate, calibration_files
 from tpr_jax.data.damage import Damage
 from tpr_jax.data.record import Dataset, Record
 from tpr_jax.encoding import Features
@@ -85,14 +85,14 @@ def test_a_test_of_one_person_is_not_judged(fitted):
 
 
 def test_it_is_kept_in_the_folder(fitted, tmp_path):
-  assert calibrate.read(tmp_path) is None
-  calibrate.write(tmp_path, fitted.calibration)
-  assert calibrate.read(tmp_path) == fitted.calibration
-  path = tmp_path / calibrate.FILE
+  assert calibration_files.read(tmp_path) is None
+  calibration_files.write(tmp_path, fitted.calibration)
+  assert calibration_files.read(tmp_path) == fitted.calibration
+  path = tmp_path / calibration_files.FILE
   for text, message in (("{", "cannot be read"), ("{}", "no calibration")):
     path.write_text(text)
     with pytest.raises(calibrate.CalibrationError, match=message):
-      calibrate.read(tmp_path)
+      calibration_files.read(tmp_path)
 
 
 def test_it_is_told_as_a_table_and_drawn(fitted):

@@ -54,6 +54,7 @@ LAYER = dict(
   evaluate=4,
   pair_scores=4,
   calibrate=4,
+  calibration_files=3,
   two_stage=5,
   saliency=5,
   localise=5,

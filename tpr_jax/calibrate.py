@@ -5,20 +5,16 @@ copy in the index, so that a search can say how likely each hit is, and that not
 matches. metrics/calibration.py has the method.
 """
 
-import json
-import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tpr_jax import config as configs
 from tpr_jax.data.record import Dataset
 from tpr_jax.encoding import Features
 from tpr_jax.metrics import calibration
 from tpr_jax.metrics.calibration import Calibration
 from tpr_jax.metrics.calibration import CalibrationError as CalibrationError
 
-FILE = "calibration.json"
 FALSE_ALARMS = 0.05  # what is told of tests
 
 
@@ -117,22 +113,3 @@ def _asked(
     rows = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
   cosines = features.text[rows] @ features.image.T
   return cosines, asked[rows, None] == gallery
-
-
-def write(folder: pathlib.Path, made: Calibration) -> None:
-  configs.write_json(folder / FILE, made.to_json())
-
-
-def read(folder: pathlib.Path) -> Calibration | None:
-  """What a folder has; None: nothing. Raises CalibrationError: it cannot be read."""
-  path = folder / FILE
-  try:
-    plain = json.loads(path.read_text(encoding="utf-8"))
-  except FileNotFoundError:
-    return None
-  except (OSError, ValueError) as error:
-    raise CalibrationError(f"{path} cannot be read: {error}") from error
-  try:
-    return Calibration.from_json(plain)
-  except CalibrationError as error:
-    raise CalibrationError(f"{path}: {error}") from error

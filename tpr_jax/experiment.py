@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from tpr_jax import (
   calibrate,
+  calibration_files,
   encoding,
   entries,
   eval_data,
@@ -304,7 +305,7 @@ class Experiment:
       return None
     with processes.together():
       if self.active:
-        calibrate.write(self.folder, found.calibration)
+        calibration_files.write(self.folder, found.calibration)
     return found
 
   def _looks(

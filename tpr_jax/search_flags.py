@@ -3,7 +3,7 @@
 from absl import flags
 
 from tpr_jax import config as configs
-from tpr_jax.search import settings
+from tpr_jax.search import answer, settings
 from tpr_jax.serve import settings as serve_settings
 
 INDEX = flags.DEFINE_string(
@@ -37,6 +37,12 @@ TOP = flags.DEFINE_integer("top", 20, "search: how many pictures.")
 WHERE = flags.DEFINE_string(
   "where", None, "search: a condition, camera = 'gate' and time > '2026-01-01'."
 )
+FALSE_ALARMS = flags.DEFINE_float(
+  "false_alarms",
+  answer.FALSE_ALARMS,
+  "search: of sentences about people who are not there, the share that may be told that"
+  " somebody matches.",
+)
 JSON = flags.DEFINE_bool("json", False, "search: JSON instead of a table.")
 SHEET = flags.DEFINE_string(
   "sheet", None, "search: also writes the pictures to FILE.html or FILE.png."
@@ -61,7 +67,16 @@ AUDIT = flags.DEFINE_string(
 TLS_CERT = flags.DEFINE_string("tls_cert", None, "serve: a certificate, PEM; HTTPS.")
 TLS_KEY = flags.DEFINE_string("tls_key", None, "serve: its key, PEM.")
 _INDEX = ("images", "metadata", "image_size", "tokenizer", "activation")
-_SEARCH = ("query", "image", "image_weight", "top", "where", "json", "sheet")
+_SEARCH = (
+  "query",
+  "image",
+  "image_weight",
+  "false_alarms",
+  "top",
+  "where",
+  "json",
+  "sheet",
+)
 _SERVE = ("host", "port", "allowed_hosts", "token_file", "audit", "tls_cert", "tls_key")
 
 
@@ -102,6 +117,7 @@ def searching(model: str | None) -> settings.Searching:
     top=TOP.value,
     where=WHERE.value,
     image_weight=IMAGE_WEIGHT.value,
+    false_alarms=FALSE_ALARMS.value,
     model=model,
     sheet=SHEET.value,
     json=JSON.value,

@@ -26,7 +26,7 @@ import numpy as np
 
 SHOWN = 20  # hits of a query that are fitted
 _UPPER = (10, 20)  # ranks, from 0
-_SMALLEST = 25  # pictures of a gallery
+SMALLEST = 25  # pictures of a gallery that anything is said about
 _RIDGE = 1e-3  # of a row's weight: keeps separable data finite
 _QUANTILES = 401
 _TURNS, _DONE = 100, 1e-10
@@ -153,7 +153,7 @@ def fit(
   asked = list(_asked(cosines, match, seed))
   if len(asked) < 40:
     raise CalibrationError(
-      f"a calibration needs 20 queries with matches and {_SMALLEST} pictures of others,"
+      f"a calibration needs 20 queries with matches and {SMALLEST} pictures of others,"
       f" found {int(match.any(1).sum())} queries and {cosines.shape[1]} pictures"
     )
   hits = np.concatenate([one.rows for one in asked])
@@ -181,7 +181,7 @@ def _asked(cosines: np.ndarray, match: np.ndarray, seed: int) -> Iterator[_Row]:
     if not own.any():
       continue
     size = len(others)
-    while size >= _SMALLEST:
+    while size >= SMALLEST:
       rng = np.random.default_rng([seed, query, size])
       drawn = rng.permutation(others)[:size]
       size //= 2

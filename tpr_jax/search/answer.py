@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+FALSE_ALARMS = 0.05
+
 
 @dataclasses.dataclass(frozen=True)
 class Question:
@@ -15,6 +17,8 @@ class Question:
     rows: "text", "image" or both -> unit rows float32 [D].
     skip: best ones that are left out: those of the pages before.
     image_weight: of both, the share of the picture.
+    false_alarms: of the searches for people who are not there, the share that may be
+      told that somebody matches.
   """
 
   rows: Mapping[str, np.ndarray]
@@ -22,6 +26,7 @@ class Question:
   skip: int = 0
   where: str = ""
   image_weight: float = 0.5
+  false_alarms: float = FALSE_ALARMS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +40,8 @@ class Hit:
     values: columns -> value: size, width, height, time and those of the side-car.
     thumbnail: JPEG.
     key: the hash of its content (`photo.digest`), the same in every version.
+    probability: of being a picture of the person that the words describe, where one of
+      two such people is in the index at all; None where it is not known.
   """
 
   rank: int
@@ -44,6 +51,7 @@ class Hit:
   values: Mapping[str, Any]
   thumbnail: bytes
   key: str
+  probability: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +71,10 @@ class Stored:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-  """hits: best first. searched, total: pictures that fit the condition, and all."""
+  """hits: best first. searched, total: pictures that fit the condition, and all.
+  matches: is the person among those searched at all? None: not known."""
 
   hits: tuple[Hit, ...]
   searched: int
   total: int
+  matches: bool | None = None

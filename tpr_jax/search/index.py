@@ -16,11 +16,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tpr_jax import calibration_files
 from tpr_jax.data import images
 from tpr_jax.data.record import ImageError
+from tpr_jax.metrics import calibration
 from tpr_jax.search import about, gallery
 from tpr_jax.search import where as conditions
-from tpr_jax.search.answer import Answer, Hit, Question, Stored
+from tpr_jax.search.answer import FALSE_ALARMS, Answer, Hit, Question, Stored
 from tpr_jax.search.encoder import Encoder, Lazy, Model, Place
 from tpr_jax.search.problems import AskedError, SearchError
 from tpr_jax.search.settings import Load
@@ -51,6 +53,10 @@ class Index:
       lambda model: about.check_weights(place, found, model.identity()),
       lambda encoder: about.check_encoder(place, found, encoder),
     )
+    try:
+      self._calibration = calibration_files.read(place)
+    except calibration_files.CalibrationError as error:
+      raise SearchError(f"{error}; --mode=index writes it again") from error
     store = Store(place)
     self._pinned(store, store.pin())
 
@@ -138,6 +144,7 @@ class Index:
     top: int = 20,
     where: str = "",
     image_weight: float = 0.5,
+    false_alarms: float = FALSE_ALARMS,
   ) -> Answer:
     """The pictures that fit a sentence, a picture, or both, best first. Exact.
 
@@ -147,6 +154,8 @@ class Index:
       top: so many; fewer where fewer fit.
       where: a condition (where.py); only pictures that meet it are looked at.
       image_weight: of both, the share of the picture, between 0 and 1.
+      false_alarms: of sentences about people who are not there, the share that may be
+        answered as if somebody matched.
 
     Raises:
       SearchError: nothing is asked, the condition or the picture cannot be read, or the
@@ -156,7 +165,7 @@ class Index:
       raise SearchError("a search needs a query, an image or both")
     self.check(where)  # before the seconds that a model takes
     rows = self.rows(query, image)
-    asked = Question(rows, top=top, where=where, image_weight=image_weight)
+    asked = Question(rows, top, 0, where, image_weight, false_alarms)
     return self.answers([asked])[0]
 
   def check(self, where: str) -> None:
@@ -187,11 +196,13 @@ class Index:
             values={name: known[at][name] for name in names},
             thumbnail=known[at]["thumbnail"],
             key=known[at]["hash"],
+            probability=each.judged.of(place),
           )
           for place, at in enumerate(each.rows.tolist())
         ),
         each.searched,
         len(self._vectors),
+        each.judged.matches,
       )
       for each in found
     ]
@@ -271,7 +282,36 @@ class Index:
       scores = gallery.standard(both, shares)
     best = gallery.best(scores, self._vectors.order, asked.skip + asked.top, allowed)
     searched = len(self._vectors) if allowed is None else int(allowed.sum())
-    return _Chosen(best[asked.skip :], scores, cosines, asked.skip, searched)
+    rows = best[asked.skip :]
+    judged = self._judged(asked, cosines, allowed, rows)
+    return _Chosen(rows, scores, cosines, asked.skip, searched, judged)
+
+  def _judged(
+    self,
+    asked: Question,
+    cosines: Mapping[str, np.ndarray],
+    allowed: np.ndarray | None,
+    rows: np.ndarray,
+  ) -> "_Judged":
+    """What a calibration says, which is one of words alone, and of no few pictures."""
+    if self._calibration is None or set(cosines) != {"text"}:
+      return _Judged()
+    searched = cosines["text"] if allowed is None else cosines["text"][allowed]
+    if len(searched) < calibration.SMALLEST:
+      return _Judged()
+    made = self._calibration
+    matches = made.presence(searched) >= made.threshold(asked.false_alarms)
+    return _Judged(made.probabilities(searched, cosines["text"][rows]), matches)
+
+
+class _Judged(NamedTuple):
+  """probabilities: of the rows that were found, or None. matches: of an Answer."""
+
+  probabilities: np.ndarray | None = None
+  matches: bool | None = None
+
+  def of(self, place: int) -> float | None:
+    return None if self.probabilities is None else float(self.probabilities[place])
 
 
 class _Chosen(NamedTuple):
@@ -283,6 +323,7 @@ class _Chosen(NamedTuple):
   cosines: Mapping[str, np.ndarray]
   skip: int
   searched: int
+  judged: _Judged
 
 
 def check_row(row: np.ndarray, side: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from tpr_jax import calibration_files
 from tpr_jax import config as configs
 from tpr_jax.core import lock
 from tpr_jax.core.times import duration
@@ -82,7 +83,21 @@ class Indexer:
       table = sidecar.read(self.asked.metadata) if self.asked.metadata else None
       walked = self._walk(found is None)
       store = self._store(found)
+      self._calibrate()
       return _Update(self.asked, walked, table, store, self._encoder, self._say)()
+
+  def _calibrate(self) -> None:
+    """Takes along what the model's folder says of probabilities, if it does."""
+    model = about.read(self.asked.index)["model"]
+    if model["load"]:  # loaded otherwise than where its probabilities were fitted
+      return
+    try:
+      found = calibration_files.read(pathlib.Path(model["place"]))
+    except calibration_files.CalibrationError as error:
+      self._say(f"WARNING, no probabilities of hits: {error}")
+      return
+    if found is not None:
+      calibration_files.write(self.asked.index, found)
 
   # --- before ---------------------------------------------------------------------
 

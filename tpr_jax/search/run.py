@@ -24,6 +24,7 @@ def search(asked: Searching) -> int:
     top=asked.top,
     where=asked.where,
     image_weight=asked.image_weight,
+    false_alarms=asked.false_alarms,
   )
   if asked.json:
     whole = showing.plain(asked, found.about, answer)
@@ -31,6 +32,8 @@ def search(asked: Searching) -> int:
   else:
     print(showing.table(answer))
     print(showing.counted(answer))
+    if verdict := showing.verdict(answer, asked.false_alarms):
+      print(verdict)
   if asked.sheet is not None:
     showing.write(asked, found.about, answer)
     # Standard output is the answer's alone: a program may read it.

@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 
+from tpr_jax.search.answer import FALSE_ALARMS
 from tpr_jax.search.problems import SearchError
 
 SHEETS = (".html", ".png")
@@ -40,6 +41,7 @@ class Searching:
     model: where the index's model is now; "": where it was.
     sheet: a page or a picture to write, or None.
     json: JSON to standard output in the place of the table.
+    false_alarms: of a Question (answer.py).
   """
 
   index: pathlib.Path
@@ -51,6 +53,7 @@ class Searching:
   model: str = ""
   sheet: pathlib.Path | None = None
   json: bool = False
+  false_alarms: float = FALSE_ALARMS
 
 
 def indexing(
@@ -88,6 +91,7 @@ def searching(
   top: int,
   where: str | None,
   image_weight: float | None,
+  false_alarms: float,
   model: str | None,
   sheet: str | None,
   json: bool,
@@ -113,6 +117,10 @@ def searching(
       f"--image_weight={weight:g}: expected a share between 0 and 1, without its ends:"
       " --query or --image alone are those"
     )
+  if not 0 < false_alarms < 1:
+    raise SearchError(
+      f"--false_alarms={false_alarms:g}: expected a share between 0 and 1"
+    )
   if not 1 <= top <= MOST:
     raise SearchError(f"--top={top}: expected a whole number from 1 to {MOST:,}")
   if where is not None and not where.strip():
@@ -129,7 +137,18 @@ def searching(
     raise SearchError(f"--sheet={sheet}: there is no folder {out.absolute().parent}")
   query = (query or "").strip()
   place = _path(index)
-  return Searching(place, query, file, top, where or "", weight, model or "", out, json)
+  return Searching(
+    place,
+    query=query,
+    image=file,
+    top=top,
+    where=where or "",
+    image_weight=weight,
+    false_alarms=false_alarms,
+    model=model or "",
+    sheet=out,
+    json=json,
+  )
 
 
 def _path(value: str | None) -> pathlib.Path:

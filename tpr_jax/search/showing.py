@@ -28,11 +28,14 @@ def table(answer: Answer) -> str:
   first = answer.hits[0]
   names = [name for name in first.values if name not in ("size", "width", "height")]
   both = list(first.cosines) if len(first.cosines) > 1 else []
-  lines = [["", "path", "score", *both, *names]]
+  likely = ["match"] if first.probability is not None else []
+  lines = [["", "path", "score", *likely, *both, *names]]
   for hit in answer.hits:
     cosines = [f"{hit.cosines[side]:.3f}" for side in both]
     values = [_cut(shown(hit.values[name])) for name in names]
-    lines.append([str(hit.rank), hit.path, f"{hit.score:.3f}", *cosines, *values])
+    likely = [] if hit.probability is None else [percent(hit.probability)]
+    score = f"{hit.score:.3f}"
+    lines.append([str(hit.rank), hit.path, score, *likely, *cosines, *values])
   return "\n".join(text.aligned(lines, left=2))
 
 
@@ -47,10 +50,13 @@ def plain(asked: Searching, about: Mapping[str, Any], answer: Answer) -> dict[st
     where=asked.where or None,
     searched=answer.searched,
     total=answer.total,
+    matches=answer.matches,
+    false_alarms=None if answer.matches is None else asked.false_alarms,
     hits=[
       dict(
         rank=hit.rank,
         score=hit.score,
+        probability=hit.probability,
         path=hit.path,
         cosines=dict(hit.cosines),
         # Apart: a side-car may have a column called score, too.
@@ -59,6 +65,24 @@ def plain(asked: Searching, about: Mapping[str, Any], answer: Answer) -> dict[st
       for hit in answer.hits
     ],
   )
+
+
+def verdict(answer: Answer, false_alarms: float) -> str:
+  """Whether anybody matches, as a sentence; "" where it is not known."""
+  if answer.matches is None or not answer.searched:
+    return ""
+  if answer.matches:
+    return "Somebody here may match."
+  return (
+    "Nobody here seems to match: these are only the nearest. (Of searches for people"
+    f" who are not there, {false_alarms:.0%} are told otherwise.)"
+  )
+
+
+def percent(probability: float) -> str:
+  """ "83 %"; never quite 0 or 100."""
+  share = 100 * probability
+  return "<1 %" if share < 1 else ">99 %" if share > 99 else f"{share:.0f} %"
 
 
 def counted(answer: Answer) -> str:
@@ -91,12 +115,14 @@ def page(
     asked=asked,
     own=None if own is None else _uri(own),
     searched=counted(answer),
+    verdict=verdict(answer, asked.false_alarms),
     images=about["images"],
     model=about["model"]["place"],
     hits=[
       dict(
         rank=hit.rank,
         score=f"{hit.score:.3f}",
+        match="" if hit.probability is None else percent(hit.probability),
         path=hit.path,
         uri=_uri(hit.thumbnail),
         facts=facts(hit),
@@ -124,6 +150,7 @@ def draw(asked: Searching, answer: Answer, own: Image.Image | None) -> Image.Ima
   left = _PAD + (60 + _GAP if own is not None else 0)
   head = sheet.wrap(asked.query or "Pictures like this one", font, width - left - _PAD)
   said = f"{asked.where}: {counted(answer)}" if asked.where else counted(answer)
+  said = " ".join(filter(None, [f"{said}.", verdict(answer, asked.false_alarms)]))
   head_small = sheet.wrap(said, small, width - left - _PAD)
   top = _PAD + 20 * len(head) + _LINE * len(head_small) + _GAP
   top = max(top, _PAD + 120 + _GAP) if own is not None else top
@@ -154,7 +181,8 @@ def draw(asked: Searching, answer: Answer, own: Image.Image | None) -> Image.Ima
 
 
 def _caption(hit: Hit, font: Any) -> list[str]:
-  said = [f"{hit.rank}   {hit.score:.3f}", hit.path]
+  match = "" if hit.probability is None else f"   {percent(hit.probability)}"
+  said = [f"{hit.rank}   {hit.score:.3f}{match}", hit.path]
   said += [f"{name} {value}" for name, value in facts(hit)]
   return [line for part in said for line in sheet.wrap(part, font, _THUMB[0])]
 

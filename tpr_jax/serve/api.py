@@ -67,11 +67,13 @@ class Api:
         version=found.version,
         searched=answer.searched,
         total=answer.total,
+        matches=answer.matches,
         more=shown < min(answer.searched, limits.DEEPEST) and bool(answer.hits),
         hits=[
           dict(
             rank=hit.rank,
             score=hit.score,
+            probability=hit.probability,
             path=hit.path,
             key=hit.key,
             cosines=dict(hit.cosines),
@@ -90,6 +92,7 @@ class Api:
       query=asked.query,
       where=asked.where,
       image_weight=asked.image_weight,
+      false_alarms=asked.false_alarms,
     )
     page = await asyncio.to_thread(
       showing.page, shown, _names(index.about), found.answer, own
@@ -122,6 +125,7 @@ class Api:
       image_weight=given["image_weight"],
       top=int(given["top"]),
       skip=int(given["skip"]),
+      false_alarms=given["false_alarms"],
     )
     self._engine.index.check(asked.where)  # before anything waits for the model
     found = await self._engine.search(asked, given.get("version"))

@@ -16,7 +16,7 @@ import numpy as np
 
 from tpr_jax.data.record import ImageError
 from tpr_jax.search import photo
-from tpr_jax.search.answer import Answer, Question, Stored
+from tpr_jax.search.answer import FALSE_ALARMS, Answer, Question, Stored
 from tpr_jax.search.index import Index, check_row
 from tpr_jax.search.problems import AskedError, SearchError
 from tpr_jax.serve import limits
@@ -47,6 +47,7 @@ class Asked:
   image_weight: float = 0.5
   top: int = limits.TOP
   skip: int = 0
+  false_alarms: float = FALSE_ALARMS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,4 +235,11 @@ def _question(asked: Asked, sentences: Mapping[str, np.ndarray]) -> Question:
     check_row(rows["text"], "words")
   if asked.image is not None:
     rows["image"] = asked.image
-  return Question(rows, asked.top, asked.skip, asked.where, asked.image_weight)
+  return Question(
+    rows,
+    top=asked.top,
+    skip=asked.skip,
+    where=asked.where,
+    image_weight=asked.image_weight,
+    false_alarms=asked.false_alarms,
+  )

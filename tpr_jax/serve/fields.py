@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from tpr_jax.search.answer import FALSE_ALARMS
 from tpr_jax.serve import limits
 from tpr_jax.serve.problems import Refused
 
@@ -32,6 +33,14 @@ SEARCH: dict[str, dict[str, Any]] = {
     exclusiveMaximum=1,
     default=0.5,
     description="Of a sentence and a picture, the share of the picture.",
+  ),
+  "false_alarms": dict(
+    type="number",
+    exclusiveMinimum=0,
+    exclusiveMaximum=1,
+    default=FALSE_ALARMS,
+    description="Of sentences about people who are not there, the share that may be"
+    " told that somebody matches.",
   ),
   "where": dict(
     type="string",

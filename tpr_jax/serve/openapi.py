@@ -35,8 +35,8 @@ def document(needs_token: bool) -> dict[str, Any]:
       title="tpr_jax person search",
       version=metadata.version("tpr_jax"),
       summary="Pictures of people by a sentence, by a picture, or by both.",
-      description="The best results are the nearest pictures, whether or not any fits:"
-      " no score tells that nobody does.",
+      description="The best results are the nearest pictures, whether or not any fits;"
+      " `matches` says whether somebody seems to, where the model is calibrated.",
       license=dict(name="Apache-2.0", identifier="Apache-2.0"),
     ),
     paths=_paths(),
@@ -184,6 +184,13 @@ def _schemas() -> dict[str, Any]:
       description="The cosine; of words with a picture, the weighted sum of standard"
       " scores over the index.",
     ),
+    probability=dict(
+      type=["number", "null"],
+      minimum=0,
+      maximum=1,
+      description="Of being a picture of the person that the words describe; null where"
+      " it is not known.",
+    ),
     path=dict(type="string", description="Below the folder of pictures."),
     key=dict(_KEY, description="Names the content, in every version."),
     cosines=_object(("text", "image"), text=_NUMBER, image=_NUMBER),
@@ -199,6 +206,11 @@ def _schemas() -> dict[str, Any]:
       version=_WHOLE,
       searched=dict(type="integer", description="Pictures that meet the condition."),
       total=dict(type="integer", description="Pictures of the index."),
+      matches=dict(
+        type=["boolean", "null"],
+        description="Whether the person seems to be among the pictures searched; null"
+        " where the model has no calibration, or a picture was searched by.",
+      ),
       more=dict(type="boolean", description="Whether there is a next page."),
       hits=dict(type="array", items=hit, maxItems=limits.TOP_MOST),
     ),

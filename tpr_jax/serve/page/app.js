@@ -6,7 +6,7 @@
 import * as api from "./api.js";
 import * as filter from "./filter.js";
 import * as viewer from "./viewer.js";
-import { $, count, facts, make } from "./words.js";
+import { $, count, facts, make, percent } from "./words.js";
 
 const PAGE = 48;
 const EXAMPLES = [
@@ -14,6 +14,11 @@ const EXAMPLES = [
   "a man with a black backpack and a white cap",
   "a person in blue jeans carrying an umbrella",
 ];
+const VERDICT = {
+  null: "These are the nearest pictures, whether or not any of them fits.",
+  true: "Somebody here may match. The percentages say how likely each picture is the person.",
+  false: "Nobody here seems to match: these are only the nearest pictures.",
+};
 let by = null; // the picture asked by: {like | upload, name, image}
 let asked = null; // the request of the results that are shown
 let hits = [];
@@ -197,6 +202,8 @@ function add(answer) {
     ? `The ${count(hits.length)} nearest of ${among}, best first`
     : `None of ${count(answer.total)} pictures meets the filter`;
   $("note").hidden = !hits.length;
+  $("note").classList.toggle("nobody", answer.matches === false);
+  $("note").textContent = VERDICT[answer.matches];
   $("more").hidden = !answer.more;
   $("save").disabled = !hits.length;
 }
@@ -211,7 +218,8 @@ function card(hit, number) {
   // A time says itself that it is one; the viewer has all of it.
   const said = facts(hit).slice(0, 4).map(([name, value]) =>
     make("span", { class: "fact", text: name === "time" ? value.slice(0, 16) : `${name} ${value}` }));
-  const head = make("span", {}, make("b", { text: String(hit.rank) }), `  ${hit.score.toFixed(3)}`);
+  const match = hit.probability === null ? hit.score.toFixed(3) : percent(hit.probability);
+  const head = make("span", {}, make("b", { text: String(hit.rank) }), `  ${match}`);
   const line = make("div", { class: "line" }, head, button);
   return make("li", {}, shot, make("div", { class: "cap" }, line, make("span", { class: "path", text: hit.path }), ...said));
 }

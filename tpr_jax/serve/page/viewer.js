@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import * as heat from "./heat.js";
-import { $, facts, make, measures } from "./words.js";
+import { $, facts, make, measures, percent } from "./words.js";
 
 let hits = () => [];
 let at = 0;
@@ -21,6 +21,7 @@ export function show(number) {
     `cosine, ${side === "text" ? "words" : "picture"}`, value.toFixed(3),
   ]);
   const rows = [["rank", String(hit.rank)], ["score", hit.score.toFixed(3)]];
+  if (hit.probability !== null) rows.push(["match", percent(hit.probability)]);
   if (cosines.length > 1) rows.push(...cosines);
   rows.push(...facts(hit), ...measures(hit));
   $("viewer-facts").replaceChildren(

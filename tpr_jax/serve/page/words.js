@@ -18,6 +18,11 @@ export function make(tag, options = {}, ...children) {
 const whole = new Intl.NumberFormat("en");
 export const count = (number) => whole.format(number);
 
+// Never quite 0 or 100.
+export function percent(share) {
+  return share < 0.01 ? "<1 %" : share > 0.99 ? ">99 %" : `${Math.round(100 * share)} %`;
+}
+
 export function shown(value) {
   if (typeof value === "boolean") return value ? "yes" : "no";
   if (typeof value === "string" && /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d/.test(value)) {

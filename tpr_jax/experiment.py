@@ -34,7 +34,7 @@ from tpr_jax.core.types import Params
 from tpr_jax.cross_initial import CrossInitial
 from tpr_jax.data import build as data_build
 from tpr_jax.data import eval_batches, kept, tokenizer, transforms
-from tpr_jax.data.record import Dataset
+from tpr_jax.data.record import Dataset, DatasetError
 from tpr_jax.initial import Initial
 from tpr_jax.models import build as model_build
 from tpr_jax.report import alarms, looks, report, tables
@@ -70,6 +70,7 @@ class Experiment:
     self._encoder: encoding.Encoder | None = None
     self._looker: localise.Looker | None = None
     self._warned: set[str] = set()
+    self._val: tuple[Dataset | None] | None = None
 
   # --- data ---------------------------------------------------------------------
 
@@ -86,7 +87,12 @@ class Experiment:
       val = data_build.dataset(data.name, data.root, data.val, changed)
     elif data.val_share:
       train, val = data_build.hold_out(train, data.val_share, data.val_seed)
+    self._val = (val,)
     return judged.apply(train) if judged else train, val
+
+  def _validation(self) -> Dataset | None:
+    """The second of `training_data`, which is not read again after training."""
+    return self.training_data()[1] if self._val is None else self._val[0]
 
   def eval_data(self, name: str) -> Dataset:
     """The dataset of one entry of `config.evals`."""
@@ -293,14 +299,14 @@ class Experiment:
     most = self.config.eval.get("calibrate", 0)  # 0: for runs older than the field
     if not most:
       return None
-    with processes.together():
-      _, val = self.training_data()
-    if val is None:
-      return None
-    features = self._evaluate(model, params, val)
     try:
+      with processes.together():
+        val = self._validation()
+      if val is None:
+        return None
+      features = self._evaluate(model, params, val, None)
       found = calibrate.fit(features, val, most, seed=self.config.seed)
-    except calibrate.CalibrationError as error:
+    except (DatasetError, calibrate.CalibrationError) as error:
       self.say(f"  no probabilities of hits: {error}.")
       return None
     with processes.together():

@@ -101,7 +101,7 @@ def test_one_that_cannot_be_read(index, model, tmp_path):
   _, said = place.index(tmp_path / "pictures", tmp_path / "index", model)
   assert any("WARNING, no probabilities of hits" in line for line in said)
   (tmp_path / "index" / calibration_files.FILE).write_text("{}")
-  with pytest.raises(SearchError, match=r"no calibration.*--mode=index writes it again"):
+  with pytest.raises(SearchError, match=r"no calibration.*writes it again"):
     place.opened(tmp_path / "index", model)
 
 

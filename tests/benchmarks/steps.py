@@ -113,11 +113,16 @@ class Runner:
     return clocked(lambda: self.run(steps)) / steps
 
 
+def now() -> np.ndarray:
+  """float64 [2]: a clock, and the processor's time of this process so far; seconds."""
+  return np.array([time.perf_counter(), time.process_time()])
+
+
 def clocked(act: Callable[[], Any]) -> np.ndarray:
   """float64 [2]: time passed and processor's time of this process while it acts."""
-  started = np.array([time.perf_counter(), time.process_time()])
+  started = now()
   act()
-  return np.array([time.perf_counter(), time.process_time()]) - started
+  return now() - started
 
 
 def random_rows(batch: int, length: int, size: tuple[int, int], words, least=None):

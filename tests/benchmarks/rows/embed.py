@@ -1,7 +1,7 @@
 """Pictures and texts to features, without gradients: a gallery, and queries.
 
 `images` and `texts`: the same arrays through both sides, texts padded to the length of
-the recipe. `queries`: captions of CUHK-PEDES' length, from text on, as `encode_texts` of
+the recipe. `queries`: captions of CUHK-PEDES' length, from text on, as `encode_texts`
 `tpr_jax.load(...)` takes them, which pads each to one of a few lengths.
 """
 

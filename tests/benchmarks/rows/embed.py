@@ -19,7 +19,7 @@ from tpr_jax.encoding import Encoder
 from tpr_jax.models import build
 from tpr_jax.pretrained import Pretrained
 
-BATCH, BATCHES = 16, 2  # of a turn
+BATCH, BATCHES = 16, 1  # of a turn
 GOAL = 1.2
 
 
@@ -48,12 +48,19 @@ class Theirs:
       return torch.cat(found).numpy()
 
 
+def drawn(shapes: Any) -> Any:
+  """Random parameters of these shapes, whose sums are of size 1."""
+  rng = np.random.default_rng(0)
+  draw = lambda x: rng.standard_normal(x.shape, np.float32) * x.shape[-1] ** -0.5
+  return jax.tree.map(draw, shapes)
+
+
 def rows(options: suite.Options) -> Iterator[suite.Row]:
   """embed/images, embed/texts, embed/queries."""
   suite.torch_or_none()
   config, size = sizes.config(options.size), options.size
   built, mesh = steps.build(config, classes=sizes.CLASSES[size])
-  params = built.plan.create(jax.random.key(0)).params
+  params = drawn(built.plan.shapes.params)
   other, encoder = Theirs(built, params, config), Encoder(built.model, mesh)
   length, count = config.text.length, BATCH * BATCHES
   arrays = steps.random_rows(count, length, config.model.image_size, steps.CLIP)

@@ -9,7 +9,7 @@ from configs import cfam
 SIZES = ("B/16", "tiny")
 CLASSES = {"B/16": 11_003, "tiny": 100}
 # Text lengths that captions are sorted into where padding is spared.
-BUCKETS = {"B/16": (32, 48, 80), "tiny": (32, 48)}
+BUCKETS = {"B/16": (32, 64), "tiny": (32, 64)}
 _TINY = dict(
   image_size=(96, 32),
   vision_width=64,

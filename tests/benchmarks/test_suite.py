@@ -1,4 +1,4 @@
-"""The benchmark suite's own parts: goals, table, turns, what it refuses and leaves out."""
+"""The benchmark suite's own parts: goals, table, turns, and what it leaves out."""
 
 import sys
 

@@ -38,11 +38,11 @@ def turn(act: Callable[[int], Any], count: int) -> Callable[[], np.ndarray]:
 
 
 def timed(
-  sides: Mapping[Any, Callable[[int], Any]], options: suite.Options
+  sides: Mapping[Any, Callable[[int], Any]], options: suite.Options, warm: int = 1
 ) -> dict[Any, np.ndarray]:
-  """Name -> float64 [rounds, 2]: seconds a step, after `steps.WARM` uncounted ones."""
+  """Name -> float64 [rounds, 2]: seconds a step, after `warm` uncounted ones."""
   for act in sides.values():
-    act(steps.WARM)
+    act(warm)
   turns = {name: turn(act, options.steps) for name, act in sides.items()}
   return steps.in_turn(turns, options.rounds)
 

@@ -63,7 +63,7 @@ def apart(a, b):
   return float(abs(a - b).max() / max(abs(b).max(), 1e-6))
 
 
-@pytest.mark.parametrize("fields", [{}, OTHER])
+@pytest.mark.parametrize("fields", [{}, pytest.param(OTHER, marks=pytest.mark.proof)])
 def test_loss_and_gradient_are_ours(fields):
   c = config(**fields)
   built, params, batch, theirs, given = pair(c)
@@ -91,6 +91,7 @@ def test_another_weight_is_noticed():
   assert theirs.loss(given)[0].item() != pytest.approx(before, rel=CLOSE)
 
 
+@pytest.mark.proof
 def test_three_steps_end_at_the_same_parameters():
   c = config()
   c.optim.lr = 1e-2

@@ -80,6 +80,7 @@ def main() -> None:
   given = parse()
   if given.cores:  # before any thread starts; both libraries count what is left
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: given.cores])
+  suite.cores()  # for all that follows
   host_memory.keep_freed_memory()
   options = suite.Options(given.size, given.batch, given.rounds, given.steps)
   rows, loads, started = [], {}, time.time()

@@ -5,6 +5,7 @@ the table, every number of every round in the JSON file.
 """
 
 import dataclasses
+import functools
 import importlib.metadata
 import os
 import pathlib
@@ -139,8 +140,9 @@ def torch_or_none() -> Any:
   return torch
 
 
+@functools.cache
 def cores() -> int:
-  """Cores that this process may use."""
+  """Cores that this process may use, as it was when this was first asked."""
   if hasattr(os, "sched_getaffinity"):
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1

@@ -157,3 +157,27 @@ def test_names_and_layouts():
     "granularity.layers.1.ln_mlp.weight"
   )
   assert weights.convert("a/kernel", np.zeros((8, 4, 3, 16))).shape == (16, 3, 8, 4)
+
+
+def test_autocast_computes_the_same_loss_in_bfloat16():
+  c = config()
+  *_, theirs, given = pair(c)
+  exact = theirs.loss(given)[0]
+  theirs._autocast = True
+  half, _ = theirs.loss(given)
+  half.backward()
+  assert half.dtype == torch.float32 and half.item() != exact.item()
+  assert half.item() == pytest.approx(exact.item(), rel=0.1)
+  grads = [p.grad for p in theirs.model.parameters()]
+  assert all(g.dtype == torch.float32 and torch.isfinite(g).all() for g in grads)
+
+
+def test_torch_compile_takes_the_model_whole():
+  """One graph: nothing in it falls back to Python."""
+  c = config()
+  *_, theirs, given = pair(c)
+  compiled = torch.compile(theirs.model, backend="aot_eager", fullgraph=True)
+  image, text, ids = given
+  assert compiled(image, text, ids)[0].item() == pytest.approx(
+    theirs.loss(given)[0].item(), rel=CLOSE
+  )

@@ -2,12 +2,14 @@
 
 import sys
 
+import jax
 import numpy as np
 import pytest
 
 from tests.benchmarks import __main__ as command
 from tests.benchmarks import steps, suite
 from tests.benchmarks.rows import growth, start, train
+from tpr_jax import program
 
 
 def row(values=(), **fields):
@@ -156,3 +158,23 @@ def test_the_pytorch_pipeline_augments_as_the_recipe_says(tmp_path):
   assert (near[0] | near[1] | box).all()  # the picture, the border, a box
   assert all(part.any() for part in (*near, box))
   assert seen[0].shape == (3, 60, 24) and seen[0].dtype == torch.float32
+
+
+def test_the_rate_of_a_product_and_the_work_of_a_step():
+  from tests.benchmarks import sizes
+  from tests.benchmarks.rows import gpu
+
+  assert gpu.matrix_rate(side=16, products=2) > 0
+  config = sizes.config("tiny")
+  config.data.batch = 4
+  built, mesh = steps.build(config, classes=100)
+
+  class Given:
+    state, key = built.plan.shapes, jax.random.key(0)
+    batch = program.batch_shapes(config, mesh)[0]
+
+  Given.built = built
+  # Forward and backward of the towers' blocks alone, 2 x 3 for each weight and token.
+  blocks = 12 * 64 * 64 * 2
+  least = 6 * blocks * 4 * (1 + 6 * 2 + config.text.length)
+  assert least < gpu.step_flops(Given) < 2.5 * least

@@ -178,3 +178,26 @@ def test_the_rate_of_a_product_and_the_work_of_a_step():
   blocks = 12 * 64 * 64 * 2
   least = 6 * blocks * 4 * (1 + 6 * 2 + config.text.length)
   assert least < gpu.step_flops(Given) < 2.5 * least
+
+
+def test_the_loop_is_timed_between_two_lines_of_its_log(tmp_path):
+  """Whatever step the state is at, one line of the log is in what is timed."""
+  from tests import tiny
+  from tests.benchmarks.rows import overhead
+  from tpr_jax.core import sharding
+  from tpr_jax.core.types import TrainState
+
+  class Given:
+    mesh = sharding.make_mesh({}, jax.devices()[:1])
+    state = TrainState(step=np.int32(7), params={}, opt_state=())
+    batch = tiny.batch(4)
+
+  def step(state, batch, key):
+    metrics = dict.fromkeys(("loss", "grad_norm", "lr", "replaced"), np.float32(1))
+    return state.replace(step=state.step + 1), metrics
+
+  for ends in (101, 201):
+    found = overhead.looped(Given, step, tmp_path)
+    assert found.shape == (2,) and (found > 0).all()
+    assert int(Given.state.step) == ends
+  assert (tmp_path / "metrics.jsonl").read_text().count('"kind": "train"') == 6

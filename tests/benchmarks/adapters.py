@@ -12,11 +12,8 @@ are random. "state" is parameters and optimizer; "temporary" is XLA's own accoun
 compiled step.
 """
 
-import argparse
-
 from configs import cfam, clip
 from tests.benchmarks import steps
-from tpr_jax.core import host_memory
 
 METHODS = ("full", "lora", "dora", "wora")
 
@@ -33,21 +30,5 @@ def config(size: str, method: str, rank: int):
   return c
 
 
-def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-  parser.add_argument("--rounds", type=int, default=7)
-  parser.add_argument("--size", default="tiny")
-  parser.add_argument("--batch", type=int, default=0)
-  parser.add_argument("--rank", type=int, default=8)
-  options = parser.parse_args()
-  batch = options.batch or (48 if options.size == "tiny" else 4)
-  host_memory.keep_freed_memory()
-  made = {
-    method: steps.Runner(config(options.size, method, options.rank), batch)
-    for method in METHODS
-  }
-  steps.compare(made, options.rounds)
-
-
 if __name__ == "__main__":
-  main()
+  steps.main(__doc__, METHODS, config, extra=dict(rank=8))

@@ -10,11 +10,8 @@ of pre-training (384 x 128, 77 tokens) on random weights. Temporary memory is XL
 account of the compiled step.
 """
 
-import argparse
-
 from configs import ga_dms
 from tests.benchmarks import steps
-from tpr_jax.core import host_memory
 
 KINDS = ("none", "gass", "cosine", "random")
 
@@ -25,17 +22,5 @@ def config(size: str, kind: str):
   return c
 
 
-def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-  parser.add_argument("--rounds", type=int, default=7)
-  parser.add_argument("--size", default="tiny")
-  parser.add_argument("--batch", type=int, default=0)
-  options = parser.parse_args()
-  batch = options.batch or (48 if options.size == "tiny" else 4)
-  host_memory.keep_freed_memory()
-  made = {kind: steps.Runner(config(options.size, kind), batch) for kind in KINDS}
-  steps.compare(made, options.rounds)
-
-
 if __name__ == "__main__":
-  main()
+  steps.main(__doc__, KINDS, config)

@@ -8,34 +8,23 @@ a batch of eight pairs in float32.
 
 import math
 import sys
-import types
 
 import jax
 
+from tests.benchmarks import steps
 from tpr_jax import config as configs
-from tpr_jax import freezing, program, run_weights
-from tpr_jax.core import sharding, tree
+from tpr_jax import freezing, program
+from tpr_jax.core import tree
 
 ROWS = 8
-BERT = types.SimpleNamespace(vocab_size=30_522, mask_id=103, start_id=101, end_id=102)
 
 
 def main():
   configs.expose_shipped()
-  mesh = sharding.make_mesh({}, jax.devices()[:1])
   for value in sys.argv[1:]:
     c = configs.read(configs.resolve(f"configs/{value}")).unlock()
     c.data.batch, c.objective.itm_group, c.model.dtype = ROWS, 0, "float32"
-    made = program.build(
-      c,
-      run_weights.model_fields(c, {}),
-      tokenizer=BERT,
-      num_classes=11_003,
-      mesh=mesh,
-      steps=100,
-      steps_per_epoch=10,
-      captions=68_126,
-    )
+    made, mesh = steps.build(c, classes=11_003, captions=68_126)
     shapes = made.plan.shapes
     size = sum(
       math.prod(leaf.shape) * leaf.dtype.itemsize

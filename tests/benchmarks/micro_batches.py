@@ -17,44 +17,20 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 
-import numpy as np
+from tpr_jax.core import host_memory
 
-from tests.benchmarks import embedded
-
-STEPS, WARM = 5, 5
+STEPS = 5
 PIECES = (1, 4)
 
 
-def made(micro_batches: int):
-  """(compiled step, state, batch, key) of the embedded run on random numbers."""
-  step, state, batch, key = embedded.step(micro_batches=micro_batches)
-  return step.lower(state, batch, key).compile(), state, batch, key
-
-
-class Runner:
-  """Steps of one configuration; its state goes on from call to call."""
-
-  def __init__(self, micro_batches: int):
-    self._step, self._state, self._batch, self._key = made(micro_batches)
-
-  def seconds(self, steps: int) -> np.ndarray:
-    """float64 [2]: time passed and processor's time of one step, mean of `steps`."""
-    import jax
-
-    started = np.array([time.perf_counter(), time.process_time()])
-    for _ in range(steps):
-      self._state, metrics = self._step(self._state, self._batch, self._key)
-    jax.block_until_ready((self._state, metrics))
-    return (np.array([time.perf_counter(), time.process_time()]) - started) / steps
-
-
-def _settings() -> None:
-  """As `tpr_jax.main` sets the process up."""
-  from tpr_jax.core import host_memory
+def runner(micro_batches: int):
+  """embedded.runner in a process set up as `tpr_jax.main` does it."""
+  # Imports JAX: the process that starts the others has none (see `child`).
+  from tests.benchmarks import embedded
 
   host_memory.keep_freed_memory()
+  return embedded.runner(micro_batches)
 
 
 def _peak() -> int:
@@ -65,35 +41,17 @@ def _peak() -> int:
 
 def peak(micro_batches: int) -> dict[str, int]:
   """Peak resident bytes of this process before its first step, and in the end."""
-  _settings()
-  runner = Runner(micro_batches)
+  made = runner(micro_batches)
   before = _peak()
-  runner.seconds(STEPS)
+  made.run(STEPS)
   return dict(before=before, end=_peak())
 
 
 def times(rounds: int) -> None:
-  """Prints every round as it ends, then the ratios."""
-  _settings()
-  runners = {count: Runner(count) for count in PIECES}
-  found = {count: [] for count in PIECES}
-  for runner in runners.values():
-    runner.seconds(WARM)
-  for number in range(rounds):
-    # Who goes first changes, so that neither always follows the other.
-    for count in PIECES if number % 2 else reversed(PIECES):
-      found[count].append(runners[count].seconds(STEPS))
-    shown = (f"{n}: {1000 * found[n][-1][0]:.0f} ms" for n in PIECES)
-    print(f"round {number + 1}:", ", ".join(shown), flush=True)
-  whole, pieces = (np.array(found[count]) for count in PIECES)
-  for column, name in enumerate(("time passed", "processor's time")):
-    a, b = whole[:, column], pieces[:, column]
-    print(
-      f"{name}: {1000 * np.median(a):.0f} ms a step whole, {1000 * np.median(b):.0f} ms"
-      f" in {PIECES[1]} pieces; ratio {np.median(b / a):.2f}"
-      f" ({min(b / a):.2f} to {max(b / a):.2f})",
-      flush=True,
-    )
+  """Prints every round as it ends, then the ratios to the whole batch."""
+  from tests.benchmarks import steps
+
+  steps.compare({count: runner(count) for count in PIECES}, rounds, STEPS)
 
 
 def child(*words: str, **options) -> subprocess.CompletedProcess:

@@ -115,6 +115,15 @@ ALL = [
 ]
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("make", [np.ascontiguousarray, np.asfortranarray])
+def test_a_flip_is_the_mirror_image_in_an_array_of_its_own(dtype, make):
+  picture = make(np.random.default_rng(0).integers(0, 256, (7, 5, 3)).astype(dtype))
+  found = run("flip(1)", dict(example(), image=picture))["image"]
+  assert np.array_equal(found, picture[:, ::-1]) and found.dtype == dtype
+  assert found.flags.c_contiguous and found.base is None
+
+
 @pytest.mark.parametrize("spec", ALL)
 def test_ops_never_touch_their_input_and_repeat_themselves(spec):
   given = example(caption="the left hand")

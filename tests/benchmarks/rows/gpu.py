@@ -1,0 +1,107 @@
+"""A training step of CFAM on one GPU in bfloat16, batch 64 and 256.
+
+Beside it PyTorch with autocast, eager and under torch.compile. FLOPs are those of the
+matrix products of our traced step (tpr_jax/plan/flops.py), and the rate that they are
+compared with is measured on the same card: the best of a large bfloat16 product.
+"""
+
+import gc
+import time
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tests.benchmarks import steps, suite
+from tests.benchmarks.rows import sides
+from tpr_jax.plan import flops
+
+BATCHES = (64, 256)
+GOALS = {"eager": 1.5, "compile": 1.15}
+BUSY = 50.0  # % of the matrix rate
+_SIDE, _PRODUCTS = 8192, 50
+
+
+def rows(options: suite.Options) -> Iterator[suite.Row]:
+  """gpu/BATCH/eager, gpu/BATCH/compile and gpu/BATCH/flops for each batch."""
+  torch = suite.torch_or_none()
+  if jax.default_backend() != "gpu":
+    raise suite.NotMeasured("JAX finds no GPU")
+  if not torch.cuda.is_available():
+    raise suite.NotMeasured("PyTorch finds no GPU")
+  rate = matrix_rate()
+  for batch in BATCHES:
+    try:
+      yield from _of(batch, rate, options)
+    except (jax.errors.JaxRuntimeError, torch.OutOfMemoryError) as error:
+      what = f"CFAM {options.size}, batch {batch}, bfloat16"
+      yield suite.not_measured(f"gpu/{batch}", what, str(error).split("\n")[0][:80])
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
+def _of(batch: int, rate: float, options: suite.Options) -> Iterator[suite.Row]:
+  import torch
+
+  runner = sides.ours(options.size, batch, dtype="bfloat16")
+  work = step_flops(runner)
+  full = {k: np.asarray(v) for k, v in runner.batch.items()}
+  acts = {"ours": runner.run}
+  for name in GOALS:
+    compiled = name == "compile"
+    other = sides.theirs(
+      runner, options.size, device="cuda", autocast=True, compiled=compiled
+    )
+    given = other.on_device(full)
+
+    def act(count, other=other, given=given):
+      other.run(given, count)
+      torch.cuda.synchronize()
+
+    acts[name] = act
+  found = sides.timed(acts, options, warm=3)  # the first of them compiles
+  ours = found["ours"][:, 0]
+  about = f"CFAM {options.size}, batch {batch}, bfloat16"
+  raw = {name: seconds.tolist() for name, seconds in found.items()}
+  for name, goal in GOALS.items():
+    yield suite.Row(
+      f"gpu/{batch}/{name}",
+      f"step, {about}, autocast {name}",
+      sides.ms(ours),
+      sides.ms(found[name][:, 0]),
+      (found[name][:, 0] / ours).tolist(),
+      goal=goal,
+      raw=raw,
+    )
+  yield suite.Row(
+    f"gpu/{batch}/flops",
+    f"share of {rate / 1e12:.0f} TFLOP/s, measured; {work / 1e12:.2f} TFLOP a step",
+    f"{work / np.median(ours) / 1e12:.0f} TFLOP/s",
+    values=(100 * work / ours / rate).tolist(),
+    goal=BUSY,
+    unit="%",
+    raw=dict(flops=work, rate=rate),
+  )
+
+
+def step_flops(runner: steps.Runner) -> int:
+  """FLOPs of the matrix products of a step, forward and backward."""
+  return flops.count(runner.built.step, runner.state, runner.batch, runner.key).total
+
+
+def matrix_rate(side: int = _SIDE, products: int = _PRODUCTS) -> float:
+  """FLOP/s of a product of two bfloat16 matrices [side, side]: the best of five."""
+  a, b = (
+    jax.random.normal(jax.random.key(k), (side, side), jnp.bfloat16) for k in (0, 1)
+  )
+  multiply = jax.jit(lambda a, b: (a @ b) * jnp.asarray(side**-0.5, a.dtype))
+  jax.block_until_ready(multiply(a, b))
+  best = np.inf
+  for _ in range(5):
+    x, started = a, time.perf_counter()
+    for _ in range(products):
+      x = multiply(x, b)
+    jax.block_until_ready(x)
+    best = min(best, (time.perf_counter() - started) / products)
+  return 2 * side**3 / best

@@ -1,0 +1,159 @@
+"""JPEG files to training batches: pictures a second and core.
+
+A few hundred rendered people as JPEGs of about 384 x 128, with the whole augmentation
+of the recipe (resize, flip, pad and crop, erase) and captions as tokens. PyTorch has a
+DataLoader with as many workers as there are cores, ours as many threads. PyTorch's
+batches are normalised float32; ours are uint8, which the step normalises (`uint8`), or
+normalised float32 too (`float32`), or of the second epoch with pictures kept in memory
+once they were decoded and resized (`cached`, data.cache_mb). Each turn is a process of
+its own: a DataLoader forks, which a process with JAX in it must not.
+"""
+
+import itertools
+import json
+import multiprocessing
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tests.benchmarks import suite
+from tpr_jax.data import build, pipeline, tokenizer
+
+PICTURES, SIZE, LENGTH, BATCH = 200, (384, 128), 168, 32
+WARM, COUNTED = 2, 24  # batches
+PIPE = "resize(384,128)|flip(0.5)|pad_crop(10)|erase(0.5)"
+GOAL = 2.0
+
+
+def write(folder: pathlib.Path) -> None:
+  """Pictures of 300 to 460 pixels' height, and captions.json, into a folder."""
+  people = dict(identities=PICTURES, views=1, granularity=("coarse",))
+  dataset = build.dataset("rendered", None, "train", people)
+  rng, entries = np.random.default_rng(0), []
+  for number, record in enumerate(dataset.records):
+    height = int(rng.integers(300, 461))
+    pixels = dataset.load_image(record, SIZE)
+    image = Image.fromarray(pixels).resize(
+      (round(height / rng.uniform(2.4, 3)), height)
+    )
+    name = f"{number:04}.jpg"
+    image.save(folder / name, quality=92)
+    entries.append(dict(image=name, identity=number, captions=list(record.captions)))
+  text = json.dumps([dict(entry, split="train") for entry in entries])
+  (folder / "captions.json").write_text(text, encoding="utf-8")
+
+
+SIDES = {  # of ours: pipe, cache_mb
+  "uint8": (PIPE, 0),
+  "float32": (f"{PIPE}|normalize", 0),
+  "cached": (PIPE, 256),
+}
+
+
+def ours(side: str, folder: str, workers: int) -> Iterable[dict[str, Any]]:
+  """Our batches of the files, as a run with these threads reads them."""
+  dataset = build.dataset("folder", folder, "train", dict(default_split="train"))
+  words = tokenizer.build("instant")
+  pipe, cache_mb = SIDES[side]
+  return pipeline.train_iterator(
+    dataset,
+    words,
+    pipe=pipe,
+    length=LENGTH,
+    batch=BATCH,
+    seed=0,
+    threads=workers,
+    cache_mb=cache_mb,
+  )
+
+
+def theirs(folder: str, workers: int) -> Iterable[dict[str, Any]]:
+  """PyTorch's batches of the same files, endless."""
+  import torch
+
+  from tests.benchmarks.pytorch import loader
+
+  torch.set_num_threads(1)  # workers have one each by default
+  entries = json.loads(pathlib.Path(folder, "captions.json").read_text())
+  texts = [entry["captions"][0] for entry in entries]
+  tokens = tokenizer.build("instant").encode(texts, LENGTH)[0]
+  paths = [f"{folder}/{entry['image']}" for entry in entries]
+  made = loader.batches(loader.Pairs(paths, tokens, SIZE), BATCH, workers)
+  return itertools.chain.from_iterable(itertools.repeat(made))
+
+
+def now() -> np.ndarray:
+  """float64 [2]: a clock, and the processor's time of this process and its workers."""
+  ticks = 0
+  for worker in multiprocessing.active_children():
+    stat = pathlib.Path(f"/proc/{worker.pid}/stat").read_text()
+    user, system = stat.rpartition(")")[2].split()[11:13]
+    ticks += int(user) + int(system)
+  of_workers = ticks / os.sysconf("SC_CLK_TCK")
+  return np.array([time.perf_counter(), time.process_time() + of_workers])
+
+
+def measure(side: str, folder: str, workers: int) -> np.ndarray:
+  """float64 [2]: seconds a picture, in this process, and the processor's."""
+  if side == "PyTorch":
+    reader = iter(theirs(folder, workers))
+  else:
+    reader = iter(ours(side, folder, workers))
+  for _ in range(PICTURES // BATCH + WARM):  # an epoch: what is kept is there
+    next(reader)
+  started = now()
+  for _ in range(COUNTED):
+    next(reader)
+  return (now() - started) / (COUNTED * BATCH)
+
+
+def apart(side: str, folder: str, workers: int) -> np.ndarray:
+  """The same in a process of its own."""
+  command = [sys.executable, "-m", __name__, side, folder, str(workers)]
+  done = subprocess.run(command, capture_output=True, text=True)
+  if done.returncode:
+    raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+  return np.array(json.loads(done.stdout.splitlines()[-1]))
+
+
+def rows(options: suite.Options) -> Iterator[suite.Row]:
+  """input/uint8, input/float32, input/cached."""
+  from tests.benchmarks import steps  # and with it JAX, which the turns have not
+
+  suite.torch_or_none()
+  workers = suite.cores()
+  with tempfile.TemporaryDirectory() as folder:
+    write(pathlib.Path(folder))
+    turns = {
+      side: lambda side=side: apart(side, folder, workers)
+      for side in ("PyTorch", *SIDES)
+    }
+    found = steps.in_turn(turns, options.rounds)
+  rate = {
+    side: f"{1 / np.median(seconds[:, 0]) / workers:,.0f} pictures/s a core"
+    for side, seconds in found.items()
+  }
+  for side in SIDES:
+    ratio = found["PyTorch"] / found[side]
+    yield suite.Row(
+      f"input/{side}",
+      f"JPEG to batches of {side}, {workers} threads beside {workers} workers",
+      rate[side],
+      rate["PyTorch"],
+      ratio[:, 0].tolist(),
+      goal=GOAL if side != "float32" else 0.0,
+      of_processor=ratio[:, 1].tolist(),
+      raw={name: seconds.tolist() for name, seconds in found.items()},
+    )
+
+
+if __name__ == "__main__":
+  print(json.dumps(measure(sys.argv[1], sys.argv[2], int(sys.argv[3])).tolist()))

@@ -1,7 +1,7 @@
 """A training step of CFAM on one GPU in bfloat16, batch 64 and 256.
 
 Beside it PyTorch with autocast, eager and under torch.compile. FLOPs are those of the
-matrix products of our traced step (tpr_jax/plan/flops.py), and the rate that they are
+matrix products of our traced step (tpr_jax/flops.py), and the rate that they are
 compared with is measured on the same card: the best of a large bfloat16 product.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from tests.benchmarks import steps, suite
 from tests.benchmarks.rows import sides
-from tpr_jax.plan import flops
+from tpr_jax import flops
 
 BATCHES = (64, 256)
 GOALS = {"eager": 1.5, "compile": 1.15}

@@ -22,6 +22,7 @@ import numpy as np
 
 from tests.benchmarks import embedded, steps, suite
 from tpr_jax import train
+from tpr_jax.meter import Meter
 from tpr_jax.run_log import RunLog
 
 EVERY = 50
@@ -76,7 +77,8 @@ def looped(runner: steps.Runner, step: Any, folder: pathlib.Path) -> np.ndarray:
   start = -first % EVERY
   last = first + start + EVERY + 1
   ready = Ready(rows)
-  log = RunLog(folder, first_step=first, steps=last, examples=len(rows["text"]))
+  meter = Meter(len(rows["text"]))
+  log = RunLog(folder, first_step=first, steps=last, meter=meter)
   with contextlib.redirect_stdout(io.StringIO()), contextlib.closing(log):
     runner.state = train.fit(
       state=runner.state,

@@ -5,6 +5,7 @@ second start may use what the first has left (programs that were compiled). Seco
 the start of the process to the line of step 1.
 """
 
+import os
 import pathlib
 import signal
 import subprocess
@@ -23,8 +24,11 @@ COMMAND = (
 _PATIENCE = 1800
 
 
-def first_step(folder: str) -> float:
+def first_step(folder: str, cache: str) -> float:
   """Seconds until the line of the first step is there.
+
+  Args:
+    cache: what is kept for the next start.
 
   Raises:
     RuntimeError: the command ends before.
@@ -32,7 +36,11 @@ def first_step(folder: str) -> float:
   started, said = time.perf_counter(), []
   command = [*COMMAND, f"--run={folder}"]
   with subprocess.Popen(
-    command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    command,
+    env={**os.environ, "TPR_JAX_CACHE": cache},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
   ) as process:
     try:
       for line in process.stdout:
@@ -59,7 +67,8 @@ def rows(options: suite.Options) -> Iterator[suite.Row]:
   starts = []
   with tempfile.TemporaryDirectory() as folder:
     for number in range(1 + min(options.rounds, 3)):
-      starts.append(first_step(str(pathlib.Path(folder, str(number)))))
+      place = pathlib.Path(folder)
+      starts.append(first_step(str(place / str(number)), str(place / "cache")))
       print(f"start {number + 1}: {starts[-1]:.1f} s", flush=True)
   pages = [help_page() for _ in range(options.rounds)]
   for name, what, values, goal in (

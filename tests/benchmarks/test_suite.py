@@ -103,13 +103,13 @@ def test_a_gpu_is_asked_for_before_anything_runs():
 def test_the_first_step_is_read_from_what_the_command_says(monkeypatch):
   said = "print('compiling'); print('step 1/9  loss 2', flush=True); input()"
   monkeypatch.setattr(start, "COMMAND", (sys.executable, "-c", said))
-  assert start.first_step("there") > 0
+  assert start.first_step("there", "cache") > 0
 
 
 def test_a_command_that_ends_before_its_first_step_is_an_error(monkeypatch):
   monkeypatch.setattr(start, "COMMAND", (sys.executable, "-c", "print('no data')"))
   with pytest.raises(RuntimeError, match="no data"):
-    start.first_step("there")
+    start.first_step("there", "cache")
 
 
 def test_the_peak_of_storages():

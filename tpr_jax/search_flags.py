@@ -3,7 +3,7 @@
 from absl import flags
 
 from tpr_jax import config as configs
-from tpr_jax.search import answer, settings
+from tpr_jax.search import settings
 from tpr_jax.serve import settings as serve_settings
 
 INDEX = flags.DEFINE_string(
@@ -39,7 +39,7 @@ WHERE = flags.DEFINE_string(
 )
 FALSE_ALARMS = flags.DEFINE_float(
   "false_alarms",
-  answer.FALSE_ALARMS,
+  settings.FALSE_ALARMS,
   "search: of sentences about people who are not there, the share that may be told that"
   " somebody matches.",
 )

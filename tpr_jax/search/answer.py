@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-FALSE_ALARMS = 0.05
+from tpr_jax.search.settings import FALSE_ALARMS
 
 
 @dataclasses.dataclass(frozen=True)

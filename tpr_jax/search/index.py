@@ -22,10 +22,10 @@ from tpr_jax.data.record import ImageError
 from tpr_jax.metrics import calibration
 from tpr_jax.search import about, gallery
 from tpr_jax.search import where as conditions
-from tpr_jax.search.answer import FALSE_ALARMS, Answer, Hit, Question, Stored
+from tpr_jax.search.answer import Answer, Hit, Question, Stored
 from tpr_jax.search.encoder import Encoder, Lazy, Model, Place
 from tpr_jax.search.problems import AskedError, SearchError
-from tpr_jax.search.settings import Load
+from tpr_jax.search.settings import FALSE_ALARMS, Load
 from tpr_jax.search.store import Store
 
 SHOWN = ("size", "width", "height", "time")  # beside the columns of the side-car

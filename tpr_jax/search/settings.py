@@ -5,11 +5,11 @@ import os
 import pathlib
 import re
 
-from tpr_jax.search.answer import FALSE_ALARMS
 from tpr_jax.search.problems import SearchError
 
 SHEETS = (".html", ".png")
 MOST = 10_000  # results of a search
+FALSE_ALARMS = 0.05
 LONGEST = 2_000  # characters of a sentence; towers read some 77 tokens of it
 
 
@@ -91,7 +91,7 @@ def searching(
   top: int,
   where: str | None,
   image_weight: float | None,
-  false_alarms: float,
+  false_alarms: float = FALSE_ALARMS,
   model: str | None,
   sheet: str | None,
   json: bool,

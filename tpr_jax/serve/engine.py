@@ -16,9 +16,10 @@ import numpy as np
 
 from tpr_jax.data.record import ImageError
 from tpr_jax.search import photo
-from tpr_jax.search.answer import FALSE_ALARMS, Answer, Question, Stored
+from tpr_jax.search.answer import Answer, Question, Stored
 from tpr_jax.search.index import Index, check_row
 from tpr_jax.search.problems import AskedError, SearchError
+from tpr_jax.search.settings import FALSE_ALARMS
 from tpr_jax.serve import limits
 from tpr_jax.serve.kept import Kept
 from tpr_jax.serve.problems import Refused

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tpr_jax.search.answer import FALSE_ALARMS
+from tpr_jax.search.settings import FALSE_ALARMS
 from tpr_jax.serve import limits
 from tpr_jax.serve.problems import Refused
 

@@ -4,7 +4,8 @@ On a CPU, where neither step has to run: ours is XLA's own account of the compil
 (`temp_size_in_bytes`), PyTorch's the most bytes that storages hold at once between the
 start of the step and its end (fake tensors; tests/benchmarks/pytorch/peak.py). Both are
 beside the parameters and Adam's moments, which are equal, and have the gradients in
-them. On a GPU: the devices' own peaks of a process each, everything included.
+them.
+On a GPU it is not measured yet.
 """
 
 from collections.abc import Iterator

@@ -5,7 +5,7 @@ logarithms of the medians; p below 1: something is the same for any size, above 
 something grows faster than the work. Small towers ("tiny") whatever --size says.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -39,6 +39,24 @@ def _row(name, what, sizes, found, unit) -> suite.Row:
   )
 
 
+def searches(counts: Sequence[int]) -> dict[int, Callable[[int], None]]:
+  """Rows of a gallery -> act(times): searches it so many times by one row."""
+  whole = search.Drawn(max(counts), 512)
+  query = whole.vectors[0]
+
+  def of(count):
+    part = search.Drawn(0, 512)
+    part.vectors, part.order = whole.vectors[:count], whole.order[:count]
+
+    def act(times):
+      for _ in range(times):
+        gallery.best(part.cosines(query), part.order, _TOP)
+
+    return act
+
+  return {count: of(count) for count in counts}
+
+
 def rows(options: suite.Options) -> Iterator[suite.Row]:
   """growth/batch, growth/tokens, growth/gallery."""
   runners = {batch: sides.ours("tiny", batch) for batch in BATCHES}
@@ -48,14 +66,6 @@ def rows(options: suite.Options) -> Iterator[suite.Row]:
   found = sides.timed({k: r.run for k, r in runners.items()}, options)
   yield _row("tokens", f"a step, batch {_ROWS}", LENGTHS, found, "the length")
   del runners
-  whole = search.Drawn(GALLERIES[-1], 512)
-  query = whole.vectors[0]
-
-  def one(count):
-    part = search.Drawn(0, 512)
-    part.vectors, part.order = whole.vectors[:count], whole.order[:count]
-    return lambda _: gallery.best(part.cosines(query), part.order, _TOP)
-
-  found = sides.timed({count: one(count) for count in GALLERIES}, options)
+  found = sides.timed(searches(GALLERIES), options)
   what = f"a search by one row of 512, best {_TOP}"
   yield _row("gallery", what, GALLERIES, found, "the gallery")

@@ -1,8 +1,8 @@
 """Probabilities of hits for a trained model: fitted on validation, judged on tests.
 
-`calibration.json` lies in the run folder beside `results.json`; --mode=index keeps a
-copy in the index, so that a search can say how likely each hit is, and that nothing
-matches. metrics/calibration.py has the method.
+metrics/calibration.py has the method, calibration_files.py the file: in the run folder
+beside `results.json`, and a copy in an index, so that a search can say how likely each
+hit is, and that nothing matches.
 """
 
 from typing import Any, NamedTuple
@@ -66,9 +66,10 @@ def judge(
       if not len(shown):
         return {}
       order = np.argsort(-shown, kind="stable")[: calibration.SHOWN]
-      said.append(made.probabilities(shown, shown[order]))
+      seen = calibration.background(shown)
+      said.append(made.probabilities(seen, shown[order]))
       true.append(owned[order])
-      logits[there].append(made.presence(shown))
+      logits[there].append(made.presence(seen))
       best[there].append(shown.max())
   right = match[np.arange(len(match)), cosines.argmax(1)]
   found = calibration.reliability(np.concatenate(said), np.concatenate(true))

@@ -47,7 +47,7 @@ def slow_features(cosines, best):
 def test_features_by_hand():
   cosines = np.random.default_rng(1).normal(size=60)
   best = np.sort(cosines)[::-1][:3]
-  found = calibration.features(cosines, best)
+  found = calibration.features(calibration.background(cosines), best)
   for row, value in zip(found, best, strict=True):
     np.testing.assert_allclose(row, slow_features(cosines.tolist(), value), rtol=1e-12)
 
@@ -55,7 +55,7 @@ def test_features_by_hand():
 @pytest.mark.parametrize("count", [1, 2, 11, 12, 20])
 def test_small_galleries_have_features_too(count):
   cosines = np.linspace(0.1, 0.5, count)
-  found = calibration.features(cosines, cosines[-1:])
+  found = calibration.features(calibration.background(cosines), cosines[-1:])
   assert np.isfinite(found).all()
 
 
@@ -68,9 +68,11 @@ def asked(fitted, seed):
       shown = row if there else row[~own]
       owned = own if there else np.zeros(len(shown), bool)
       order = np.argsort(-shown)[:10]
-      p.append(fitted.probabilities(shown, shown[order]))
+      p.append(fitted.probabilities(calibration.background(shown), shown[order]))
       truth.append(owned[order])
-      (present if there else absent).append(fitted.presence(shown))
+      (present if there else absent).append(
+        fitted.presence(calibration.background(shown))
+      )
       flat[there].append(shown.max())
     right.append(own[np.argmax(row)])
   return (
@@ -116,7 +118,9 @@ def test_what_is_no_better_than_chance_is_called_so():
 
 def test_a_hit_says_more_the_farther_it_stands_out(fitted):
   cosines = np.random.default_rng(3).normal(0.3, 0.05, 300)
-  p = fitted.probabilities(cosines, np.array([0.35, 0.45, 0.55, 0.65]))
+  p = fitted.probabilities(
+    calibration.background(cosines), np.array([0.35, 0.45, 0.55, 0.65])
+  )
   assert (np.diff(p) > 0).all()
 
 
@@ -141,14 +145,10 @@ def test_the_regression_is_the_maximum_of_the_likelihood():
 def test_separable_data_stay_finite():
   cosines, match = world(8, strength=60.0)
   made = calibration.fit(cosines, match)
-  p = made.probabilities(cosines[0], np.sort(cosines[0])[::-1][:3])
+  p = made.probabilities(
+    calibration.background(cosines[0]), np.sort(cosines[0])[::-1][:3]
+  )
   assert np.isfinite(p).all() and p[1] > 0.9 > 0.2 > p[2]
-
-
-def test_another_share_of_absent_people():
-  p = np.array([0.1, 0.5, 0.9])
-  np.testing.assert_allclose(calibration.shifted(p, 0.5), p)
-  np.testing.assert_allclose(calibration.shifted(p, 0.2), [0.1 / 3.7, 0.2, 9 / 13])
 
 
 def test_it_is_plain_json_and_comes_back(fitted):

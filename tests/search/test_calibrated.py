@@ -41,7 +41,7 @@ def index(tmp_path, model):
 def test_hits_have_the_probabilities_of_their_cosines(index, fitted):
   answer = index.search("a red coat", top=30)
   cosines = np.array([hit.cosines["text"] for hit in answer.hits], np.float32)
-  expected = fitted.probabilities(cosines, cosines)
+  expected = fitted.probabilities(calibration.background(cosines), cosines)
   assert [hit.probability for hit in answer.hits] == pytest.approx(list(expected))
   second = index.search("a red coat", top=5)
   assert [hit.probability for hit in second.hits] == pytest.approx(list(expected[:5]))
@@ -50,7 +50,7 @@ def test_hits_have_the_probabilities_of_their_cosines(index, fitted):
 def test_somebody_matches_above_the_threshold(index, fitted):
   answer = index.search("a red coat", top=30)
   cosines = np.array([hit.cosines["text"] for hit in answer.hits], np.float32)
-  presence = fitted.presence(cosines)
+  presence = fitted.presence(calibration.background(cosines))
   asked = [1e-6, 0.05, 0.5, 1 - 1e-6]
   found = [index.search("a red coat", false_alarms=share).matches for share in asked]
   assert found == [presence >= fitted.threshold(share) for share in asked]
@@ -61,7 +61,7 @@ def test_it_is_said_of_what_was_searched(index, fitted):
   answer = index.search("red", top=40, where="path < 'cam1/025.png'")
   assert answer.searched == 27  # the last of the other camera are left out
   cosines = np.array([hit.cosines["text"] for hit in answer.hits], np.float32)
-  expected = fitted.probabilities(cosines, cosines)
+  expected = fitted.probabilities(calibration.background(cosines), cosines)
   assert [hit.probability for hit in answer.hits] == pytest.approx(list(expected))
 
 
@@ -143,4 +143,11 @@ def test_refreshed_indexes_keep_it(index, model, tmp_path):
   place.index(tmp_path / "pictures", tmp_path / "index", model)
   newer = index.latest()
   assert isinstance(newer, Index) and len(newer) == 31
-  assert newer.search("red").matches is not None
+  before, after = (each.search("red").hits[0].probability for each in (index, newer))
+  assert before is not None and after is not None
+  # A calibration that came with a newer version goes with it.
+  calibration_files.write(tmp_path / "run", calibration.fit(*world(1, strength=0.0)))
+  place.write(tmp_path / "pictures" / "newer.png", "red", 78)
+  place.index(tmp_path / "pictures", tmp_path / "index", model)
+  assert newer.latest().search("red").hits[0].probability < after
+  assert newer.search("red").hits[0].probability == after

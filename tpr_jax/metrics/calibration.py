@@ -14,7 +14,7 @@ Two logistic regressions of them are fitted on a split whose matches are known: 
 the hits that are shown, one of each query's best hit, which tells whether the person is
 there at all. Each query is asked twice for each of several sizes of galleries, drawn at
 random: with the pictures of its person, and without. So both take one of two people to
-be absent (`shifted` knows other shares).
+be absent.
 """
 
 import dataclasses
@@ -54,22 +54,21 @@ class Calibration:
   absent: tuple[float, ...]
   source: dict[str, Any] = dataclasses.field(default_factory=dict)
 
-  def probabilities(self, cosines: np.ndarray, best: np.ndarray) -> np.ndarray:
+  def probabilities(self, seen: "Background", best: np.ndarray) -> np.ndarray:
     """Of hits to be matches.
 
     Args:
-      cosines: float [N], of the query with the whole gallery.
-      best: float [K], those of the hits.
+      best: float [K], their cosines.
 
     Returns:
       float64 [K], each in (0, 1).
     """
-    return _sigmoid(self._logits(self.hit, features(cosines, best)))
+    return _sigmoid(self._logits(self.hit, features(seen, best)))
 
-  def presence(self, cosines: np.ndarray) -> float:
-    """Logit of the person's being in the gallery at all; float [N], N of 1 or more."""
-    best = np.max(cosines, keepdims=True)
-    return float(self._logits(self.query, features(cosines, best))[0])
+  def presence(self, seen: "Background") -> float:
+    """Logit of the person's being in the gallery at all."""
+    best = np.array([seen.highest])
+    return float(self._logits(self.query, features(seen, best))[0])
 
   def threshold(self, false_alarms: float) -> float:
     """The presence below which nothing matches.
@@ -108,21 +107,35 @@ class Calibration:
     return cls(**numbers, source=source)
 
 
-def features(cosines: np.ndarray, best: np.ndarray) -> np.ndarray:
-  """float [N] of a whole gallery, float [K] of hits -> float64 [K, 4] (see above)."""
-  count = len(cosines)
-  wide = np.asarray(cosines, np.float64)
+class Background(NamedTuple):
+  """What a hit is seen against: of all cosines of a query, the mean, the standard
+  deviation, the mean of the ranks 11 to 20, the highest, and how many they are."""
+
+  mean: float
+  deviation: float
+  upper: float
+  highest: float
+  count: int
+
+
+def background(cosines: np.ndarray) -> Background:
+  """float [N] of a query with the whole gallery, N of 1 or more."""
+  count, wide = len(cosines), np.asarray(cosines, np.float64)
   first, last = (min(rank, count - 1) for rank in _UPPER)
-  top = -np.partition(-wide, last)[: last + 1]
-  upper = np.sort(top)[::-1][first : max(last, first + 1)].mean()
-  deviation = max(wide.std(), 1e-9)
+  top = np.sort(-np.partition(-wide, last)[: last + 1])[::-1]
+  upper = top[first : max(last, first + 1)].mean()
+  return Background(wide.mean(), max(wide.std(), 1e-9), upper, top[0], count)
+
+
+def features(seen: Background, best: np.ndarray) -> np.ndarray:
+  """Of hits with the cosines float [K] -> float64 [K, 4] (see above)."""
   best = np.asarray(best, np.float64)
   return np.stack(
     [
       best,
-      (best - wide.mean()) / deviation,
-      (best - upper) / deviation,
-      np.full(len(best), math.log(count)),
+      (best - seen.mean) / seen.deviation,
+      (best - seen.upper) / seen.deviation,
+      np.full(len(best), math.log(seen.count)),
     ],
     axis=1,
   )
@@ -192,7 +205,9 @@ def _asked(cosines: np.ndarray, match: np.ndarray, seed: int) -> Iterator[_Row]:
 
 def _shown(cosines: np.ndarray, match: np.ndarray) -> _Row:
   order = np.argsort(-cosines, kind="stable")[:SHOWN]
-  return _Row(features(cosines, cosines[order]), match[order], bool(match.any()))
+  return _Row(
+    features(background(cosines), cosines[order]), match[order], bool(match.any())
+  )
 
 
 def _logistic(rows: np.ndarray, labels: np.ndarray) -> tuple[float, ...]:
@@ -213,17 +228,6 @@ def _logistic(rows: np.ndarray, labels: np.ndarray) -> tuple[float, ...]:
     if np.abs(step).max() < _DONE:
       break
   return tuple(weights.tolist())
-
-
-def shifted(probability: np.ndarray, share: float) -> np.ndarray:
-  """Probabilities where another share of the people asked for is there.
-
-  Args:
-    probability: of hits, fitted with one of two people absent.
-    share: of queries whose person is in the gallery, between 0 and 1.
-  """
-  odds = probability / (1 - probability) * share / (1 - share)
-  return odds / (1 + odds)
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

@@ -149,10 +149,7 @@ def _findings(
   """Plain JSON; times and work are of one step."""
   config, steps = experiment.config, len(timed.lengths)
   dtype = experiment.fields["dtype"]
-  here, (matrix_rate, size) = (
-    run_folder.surroundings(experiment.mesh),
-    rate.measure(dtype),
-  )
+  matrix_rate, size = rate.measure(dtype)
   kind = jax.devices()[0].device_kind
   ran = len(traced.lengths)
   forward, backward = (
@@ -167,7 +164,7 @@ def _findings(
     device=kind,
     dtype=dtype,
     versions=f"jax {jax.__version__}",
-    surroundings=here,
+    surroundings=run_folder.surroundings(experiment.mesh),
     seconds_a_step=timed.seconds / steps,
     seconds_traced=traced.seconds / ran,
     input_wait=timed.input_wait,

@@ -53,10 +53,6 @@ class Index:
       lambda model: about.check_weights(place, found, model.identity()),
       lambda encoder: about.check_encoder(place, found, encoder),
     )
-    try:
-      self._calibration = calibration_files.read(place)
-    except calibration_files.CalibrationError as error:
-      raise SearchError(f"{error}; --mode=index writes it again") from error
     store = Store(place)
     self._pinned(store, store.pin())
 
@@ -249,6 +245,10 @@ class Index:
 
   def _pinned(self, store: Store, version: int) -> None:
     """From now on all is read from this version of the store."""
+    try:
+      self._calibration = calibration_files.read(self.place)
+    except calibration_files.CalibrationError as error:
+      raise SearchError(f"{error}; --mode=index writes it again") from error
     self._store, self._version = store, version
     self._columns, self._metadata = store.columns, store.metadata
     self._gallery: gallery.Gallery | None = None
@@ -300,8 +300,9 @@ class Index:
     if len(searched) < calibration.SMALLEST:
       return _Judged()
     made = self._calibration
-    matches = made.presence(searched) >= made.threshold(asked.false_alarms)
-    return _Judged(made.probabilities(searched, cosines["text"][rows]), matches)
+    seen = calibration.background(searched)
+    matches = made.presence(seen) >= made.threshold(asked.false_alarms)
+    return _Judged(made.probabilities(seen, cosines["text"][rows]), matches)
 
 
 class _Judged(NamedTuple):

@@ -3,6 +3,7 @@
 import base64
 import datetime
 import io
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -52,18 +53,19 @@ def plain(asked: Searching, about: Mapping[str, Any], answer: Answer) -> dict[st
     total=answer.total,
     matches=answer.matches,
     false_alarms=None if answer.matches is None else asked.false_alarms,
-    hits=[
-      dict(
-        rank=hit.rank,
-        score=hit.score,
-        probability=hit.probability,
-        path=hit.path,
-        cosines=dict(hit.cosines),
-        # Apart: a side-car may have a column called score, too.
-        values={name: plain_value(value) for name, value in hit.values.items()},
-      )
-      for hit in answer.hits
-    ],
+    hits=[plain_hit(hit) for hit in answer.hits],
+  )
+
+
+def plain_hit(hit: Hit) -> dict[str, Any]:
+  return dict(
+    rank=hit.rank,
+    score=hit.score,
+    probability=hit.probability,
+    path=hit.path,
+    cosines=dict(hit.cosines),
+    # Apart: a side-car may have a column called score, too.
+    values={name: _plain(value) for name, value in hit.values.items()},
   )
 
 
@@ -195,7 +197,10 @@ def shown(value: Any) -> str:
   return "" if value is None else str(value)
 
 
-def plain_value(value: Any) -> Any:
+def _plain(value: Any) -> Any:
+  """As JSON: which has no times and no infinite numbers."""
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
   return value.isoformat() if isinstance(value, datetime.datetime) else value
 
 

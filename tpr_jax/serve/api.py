@@ -1,7 +1,6 @@
 """What the API answers (openapi.py describes it), and the audit's line of each act."""
 
 import asyncio
-import math
 from typing import Any
 
 from starlette.requests import Request
@@ -69,18 +68,7 @@ class Api:
         total=answer.total,
         matches=answer.matches,
         more=shown < min(answer.searched, limits.DEEPEST) and bool(answer.hits),
-        hits=[
-          dict(
-            rank=hit.rank,
-            score=hit.score,
-            probability=hit.probability,
-            path=hit.path,
-            key=hit.key,
-            cosines=dict(hit.cosines),
-            values={name: _value(value) for name, value in hit.values.items()},
-          )
-          for hit in answer.hits
-        ],
+        hits=[showing.plain_hit(hit) | dict(key=hit.key) for hit in answer.hits],
       )
     )
 
@@ -209,12 +197,6 @@ def _jpeg(request: Request, tag: str, data: bytes) -> Response:
   if unchanged(request, tag):
     return Response(status_code=304, headers=headers)
   return Response(data, 200, headers, media_type="image/jpeg")
-
-
-def _value(value: Any) -> Any:
-  """As JSON: which has no infinite numbers."""
-  plain = showing.plain_value(value)
-  return None if isinstance(plain, float) and not math.isfinite(plain) else plain
 
 
 def _names(about: dict[str, Any]) -> dict[str, Any]:

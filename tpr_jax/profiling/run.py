@@ -163,7 +163,6 @@ def _findings(
     devices=jax.device_count(),
     device=kind,
     dtype=dtype,
-    versions=f"jax {jax.__version__}",
     surroundings=run_folder.surroundings(experiment.mesh),
     seconds_a_step=timed.seconds / steps,
     seconds_traced=traced.seconds / ran,

@@ -16,7 +16,7 @@ def profiled(tmp_path_factory):
   """(folder, findings)"""
   out = tmp_path_factory.mktemp("profile") / "out"
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(rate, "_SIZE", {"cpu": 64})
+    patch.setattr(rate, "_SIZES", {"cpu": (64, 2)})
     assert run.profile(small_run.config(), out, 3) == 0
   return out, json.loads((out / run.NUMBERS).read_text())
 

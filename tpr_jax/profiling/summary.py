@@ -15,7 +15,8 @@ def lines(found: Mapping[str, Any]) -> list[str]:
   rate = work["model"] / step / found["devices"]
   made = [
     f"{found['config']}: {found['steps']} steps of {found['batch']} on"
-    f" {found['devices']} x {found['device']}, {found['dtype']}, jax {found['surroundings']['jax']}",
+    f" {found['devices']} x {found['device']}, {found['dtype']},"
+    f" jax {found['surroundings']['jax']}",
     f"  step         {1e3 * step:,.1f} ms, {found['batch'] / step:,.1f} examples/s"
     f" (texts of {_lengths(found['lengths'])} tokens)",
     f"  input wait   {found['input_wait']:.1%} of the time",

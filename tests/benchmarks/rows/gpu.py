@@ -6,21 +6,19 @@ compared with is measured on the same card: the best of a large bfloat16 product
 """
 
 import gc
-import time
 from collections.abc import Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from tests.benchmarks import steps, suite
 from tests.benchmarks.rows import sides
 from tpr_jax import flops
+from tpr_jax.profiling import rate as matrix_rate
 
 BATCHES = (64, 256)
 GOALS = {"eager": 1.5, "compile": 1.15}
 BUSY = 50.0  # % of the matrix rate
-_SIDE, _PRODUCTS = 8192, 50
 
 
 def rows(options: suite.Options) -> Iterator[suite.Row]:
@@ -30,7 +28,7 @@ def rows(options: suite.Options) -> Iterator[suite.Row]:
     raise suite.NotMeasured("JAX finds no GPU")
   if not torch.cuda.is_available():
     raise suite.NotMeasured("PyTorch finds no GPU")
-  rate = matrix_rate()
+  rate, _ = matrix_rate.measure("bfloat16")
   for batch in BATCHES:
     try:
       yield from _of(batch, rate, options)
@@ -88,20 +86,3 @@ def _of(batch: int, rate: float, options: suite.Options) -> Iterator[suite.Row]:
 def step_flops(runner: steps.Runner) -> int:
   """FLOPs of the matrix products of a step, forward and backward."""
   return flops.count(runner.built.step, runner.state, runner.batch, runner.key).total
-
-
-def matrix_rate(side: int = _SIDE, products: int = _PRODUCTS) -> float:
-  """FLOP/s of a product of two bfloat16 matrices [side, side]: the best of five."""
-  a, b = (
-    jax.random.normal(jax.random.key(k), (side, side), jnp.bfloat16) for k in (0, 1)
-  )
-  multiply = jax.jit(lambda a, b: (a @ b) * jnp.asarray(side**-0.5, a.dtype))
-  jax.block_until_ready(multiply(a, b))
-  best = np.inf
-  for _ in range(5):
-    x, started = a, time.perf_counter()
-    for _ in range(products):
-      x = multiply(x, b)
-    jax.block_until_ready(x)
-    best = min(best, (time.perf_counter() - started) / products)
-  return 2 * side**3 / best

@@ -26,6 +26,12 @@ TOKENIZER = flags.DEFINE_string(
 ACTIVATION = flags.DEFINE_string(
   "activation", None, "index: of weights that do not say, quick_gelu or gelu."
 )
+SECOND_STAGE = flags.DEFINE_string(
+  "second_stage",
+  None,
+  "index: also keeps what --rerank needs of each picture: local, matcher, local+matcher"
+  " (CFAM) or itm (Swin + BERT), of a run that trained it.",
+)
 QUERY = flags.DEFINE_string("query", None, "search: a sentence about a person.")
 IMAGE = flags.DEFINE_string(
   "image", None, "search: a picture to search by; with --query, both count."
@@ -42,6 +48,12 @@ FALSE_ALARMS = flags.DEFINE_float(
   settings.FALSE_ALARMS,
   "search: of sentences about people who are not there, the share that may be told that"
   " somebody matches.",
+)
+RERANK = flags.DEFINE_integer(
+  "rerank",
+  0,
+  "search: so many of the first pictures are ordered again by the index's second stage,"
+  " for example 100.",
 )
 JSON = flags.DEFINE_bool("json", False, "search: JSON instead of a table.")
 SHEET = flags.DEFINE_string(
@@ -66,12 +78,20 @@ AUDIT = flags.DEFINE_string(
 )
 TLS_CERT = flags.DEFINE_string("tls_cert", None, "serve: a certificate, PEM; HTTPS.")
 TLS_KEY = flags.DEFINE_string("tls_key", None, "serve: its key, PEM.")
-_INDEX = ("images", "metadata", "image_size", "tokenizer", "activation")
+_INDEX = (
+  "images",
+  "metadata",
+  "image_size",
+  "tokenizer",
+  "activation",
+  "second_stage",
+)
 _SEARCH = (
   "query",
   "image",
   "image_weight",
   "false_alarms",
+  "rerank",
   "top",
   "where",
   "json",
@@ -105,6 +125,7 @@ def indexing(model: str | None) -> settings.Indexing:
     image_size=IMAGE_SIZE.value,
     tokenizer=TOKENIZER.value,
     activation=ACTIVATION.value,
+    second_stage=SECOND_STAGE.value,
   )
 
 
@@ -118,6 +139,7 @@ def searching(model: str | None) -> settings.Searching:
     where=WHERE.value,
     image_weight=IMAGE_WEIGHT.value,
     false_alarms=FALSE_ALARMS.value,
+    rerank=RERANK.value,
     model=model,
     sheet=SHEET.value,
     json=JSON.value,

@@ -19,6 +19,9 @@ class Question:
     image_weight: of both, the share of the picture.
     false_alarms: of the searches for people who are not there, the share that may be
       told that somebody matches.
+    rerank: so many of the first pictures are ordered again by the second stage of the
+      index, for words alone; 0: none.
+    kept: what the second stage keeps of the words, where rerank is above 0.
   """
 
   rows: Mapping[str, np.ndarray]
@@ -27,6 +30,8 @@ class Question:
   where: str = ""
   image_weight: float = 0.5
   false_alarms: float = FALSE_ALARMS
+  rerank: int = 0
+  kept: Mapping[str, np.ndarray] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +47,8 @@ class Hit:
     key: the hash of its content (`photo.digest`), the same in every version.
     probability: of being a picture of the person that the words describe, where one of
       two such people is in the index at all; None where it is not known.
+    second: the second stage's score, where it was asked for: such hits are in the order
+      of second + score, before all others.
   """
 
   rank: int
@@ -52,6 +59,7 @@ class Hit:
   thumbnail: bytes
   key: str
   probability: float | None = None
+  second: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

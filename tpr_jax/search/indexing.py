@@ -21,12 +21,12 @@ from tpr_jax import config as configs
 from tpr_jax.core import lock
 from tpr_jax.core.times import duration
 from tpr_jax.data.damage import Damage
-from tpr_jax.search import about, reading, sidecar, walk
+from tpr_jax.search import about, again, reading, sidecar, walk
 from tpr_jax.search.encoder import BATCH, Lazy, Model
 from tpr_jax.search.problems import SearchError
 from tpr_jax.search.reading import Broken, Copy, Fresh, Gone, Same
 from tpr_jax.search.settings import Indexing
-from tpr_jax.search.store import Known, Store
+from tpr_jax.search.store import KEPT, Known, Store
 from tpr_jax.search.walk import Found
 
 BROKEN = "broken.json"
@@ -84,12 +84,15 @@ class Indexer:
       walked = self._walk(found is None)
       store = self._store(found)
       self._calibrate()
-      return _Update(self.asked, walked, table, store, self._encoder, self._say)()
+      update = _Update(
+        self.asked, walked, table, store, self._encoder, self._look, self._say
+      )
+      return update()
 
   def _calibrate(self) -> None:
     """Takes along what the model's folder says of probabilities, if it does."""
     model = about.read(self.asked.index)["model"]
-    if model["load"]:  # loaded otherwise than where its probabilities were fitted
+    if set(model["load"]) - {"second_stage"}:  # otherwise than where they were fitted
       return
     try:
       found = calibration_files.read(pathlib.Path(model["place"]))
@@ -159,14 +162,15 @@ class Indexer:
         lambda model: self._say(f"Loading {self.asked.model}"),
         lambda encoder: about.check_encoder(index, found, encoder),
       )
-    return Store(index, found["encoder"]["dim"])
+    self._look = again.of(found["encoder"])
+    return Store(index, found["encoder"]["dim"], kept=self._look is not None)
 
 
 class _Update:
   """The changes of one run, from what was walked to the last commit."""
 
-  def __init__(self, asked, walked, table, store, encoder, say):
-    self.asked, self.walked, self.sidecar = asked, walked, table
+  def __init__(self, asked, walked, table, store, encoder, look, say):
+    self.asked, self.walked, self.sidecar, self.look = asked, walked, table, look
     self.store, self.encoder, self.say = store, encoder, say
     self.done = Done()
     self._rows: list[dict[str, Any]] = []
@@ -257,7 +261,11 @@ class _Update:
   def _encode(self) -> None:
     if not self._fresh:
       return
-    vectors = self.encoder().encode_images([each.prepared for each in self._fresh])
+    prepared = [each.prepared for each in self._fresh]
+    if self.look is None:
+      vectors, kept = self.encoder().encode_images(prepared), None
+    else:
+      vectors, kept = self.encoder().keep_images(prepared)
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():
       bad = self._fresh[int(np.argmin(finite))].file.path
@@ -265,9 +273,11 @@ class _Update:
         f"the model's row of {bad} is not finite: its weights are damaged, or it"
         " overflows"
       )
-    for each, vector in zip(self._fresh, vectors, strict=True):
+    for at, (each, vector) in enumerate(zip(self._fresh, vectors, strict=True)):
       row = self._row(each.file, each.hash, each.time)
       row.update(width=each.width, height=each.height, thumbnail=each.thumbnail)
+      if kept is not None:
+        row[KEPT] = self.look.pack(kept[at])
       self._rows.append({**row, "vector": vector})
     self.done.encoded += len(self._fresh)
     self._fresh = []

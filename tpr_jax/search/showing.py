@@ -30,13 +30,15 @@ def table(answer: Answer) -> str:
   names = [name for name in first.values if name not in ("size", "width", "height")]
   both = list(first.cosines) if len(first.cosines) > 1 else []
   likely = ["match"] if first.probability is not None else []
-  lines = [["", "path", "score", *likely, *both, *names]]
+  twice = ["again"] if any(hit.second is not None for hit in answer.hits) else []
+  lines = [["", "path", "score", *likely, *twice, *both, *names]]
   for hit in answer.hits:
     cosines = [f"{hit.cosines[side]:.3f}" for side in both]
     values = [_cut(shown(hit.values[name])) for name in names]
     likely = [] if hit.probability is None else [percent(hit.probability)]
-    score = f"{hit.score:.3f}"
-    lines.append([str(hit.rank), hit.path, score, *likely, *cosines, *values])
+    second = ["" if hit.second is None else f"{hit.second:.3f}"] if twice else []
+    start = [str(hit.rank), hit.path, f"{hit.score:.3f}"]
+    lines.append([*start, *likely, *second, *cosines, *values])
   return "\n".join(text.aligned(lines, left=2))
 
 
@@ -53,6 +55,7 @@ def plain(asked: Searching, about: Mapping[str, Any], answer: Answer) -> dict[st
     total=answer.total,
     matches=answer.matches,
     false_alarms=None if answer.matches is None else asked.false_alarms,
+    rerank=asked.rerank,
     hits=[plain_hit(hit) for hit in answer.hits],
   )
 
@@ -62,6 +65,7 @@ def plain_hit(hit: Hit) -> dict[str, Any]:
     rank=hit.rank,
     score=hit.score,
     probability=hit.probability,
+    second=hit.second,
     path=hit.path,
     cosines=dict(hit.cosines),
     # Apart: a side-car may have a column called score, too.

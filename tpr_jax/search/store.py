@@ -47,6 +47,7 @@ _FIXED = (
   ("kind", pa.string()),
   ("problem", pa.string()),
 )
+KEPT = "_kept"  # of a second stage (again.py); only there where there is one
 # What conditions may name, beside the columns of a side-car.
 ASKED = ("path", "time", "size", "width", "height", "file_time", "hash")
 
@@ -77,12 +78,13 @@ class Store:
 
   Args:
     dim: D, of a table that is made if it is not there; None: it must be there.
+    kept: such a table has the column for what a second stage keeps.
 
   Raises:
     SearchError: lancedb is missing, or there is no table that can be read.
   """
 
-  def __init__(self, place: pathlib.Path, dim: int | None = None):
+  def __init__(self, place: pathlib.Path, dim: int | None = None, kept: bool = False):
     self.place = place / FOLDER
     database = _lancedb().connect(str(self.place))
     committed = any((self.place / f"{TABLE}.lance" / "_versions").glob("*.manifest"))
@@ -99,7 +101,8 @@ class Store:
     else:
       # A process that was killed may have left a folder without any version.
       vector = pa.field("vector", pa.list_(pa.float32(), dim))
-      schema = pa.schema([*(pa.field(*each) for each in _FIXED), vector])
+      more = [pa.field(KEPT, pa.binary())] if kept else []
+      schema = pa.schema([*(pa.field(*each) for each in _FIXED), vector, *more])
       mode = "overwrite" if (self.place / f"{TABLE}.lance").exists() else "create"
       self._table = database.create_table(TABLE, schema=schema, mode=mode)
 
@@ -112,7 +115,7 @@ class Store:
   @property
   def metadata(self) -> dict[str, str]:
     """Columns of the side-car: name -> kind (where.KINDS)."""
-    own = {name for name, _ in _FIXED} | {"vector"}
+    own = {name for name, _ in _FIXED} | {"vector", KEPT}
     return {f.name: _kind(f.type) for f in self._table.schema if f.name not in own}
 
   @property
@@ -163,7 +166,8 @@ class Store:
 
   def with_hash(self, hashes: Iterable[str]) -> dict[str, dict[str, Any]]:
     """hash -> what the row of a whole picture says of this content."""
-    names = ("hash", "width", "height", "thumbnail", "vector")
+    names = ["hash", "width", "height", "thumbnail", "vector"]
+    names += [KEPT] if KEPT in self._table.schema.names else []
     found = {}
     for part in _parts(sorted(set(hashes))):
       for batch in self.read(names, f"problem is null and hash in ({part})"):

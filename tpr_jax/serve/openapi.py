@@ -191,6 +191,11 @@ def _schemas() -> dict[str, Any]:
       description="Of being a picture of the person that the words describe; null where"
       " it is not known.",
     ),
+    second=dict(
+      type=["number", "null"],
+      description="The second stage's score: such hits are in the order of second +"
+      " score, before all others; null where it was not asked for.",
+    ),
     path=dict(type="string", description="Below the folder of pictures."),
     key=dict(_KEY, description="Names the content, in every version."),
     cosines=_object(("text", "image"), text=_NUMBER, image=_NUMBER),
@@ -239,6 +244,9 @@ def _schemas() -> dict[str, Any]:
     Index=_object(
       images=dict(type="string", description="The folder's name."),
       model=dict(type="string", description="Its name."),
+      second_stage=dict(
+        type="string", description="What `rerank` orders by; empty: there is none."
+      ),
       version=_WHOLE,
       total=_WHOLE,
       columns=dict(

@@ -77,3 +77,19 @@ def test_an_error_of_the_step_is_raised_where_the_step_is_called():
   with pytest.raises(ValueError, match="text of 3 tokens"):
     made(state, batch(3), key)
   made.close()
+
+
+def test_traced_is_told_when_there_is_nothing_or_it_fails():
+  def step(state, batch, key):
+    del batch, key
+    raise ValueError(f"no step for {state}")
+
+  state, key = {"w": jnp.zeros(3)}, jax.random.key(0)
+  nothing = CompiledAhead(jax.jit(step), state, [], key, Meter(2))
+  nothing.traced()  # returns
+  failing = CompiledAhead(jax.jit(step), state, [shapes(3)], key, Meter(2))
+  failing.traced()  # returns
+  with pytest.raises(ValueError, match="no step"):
+    failing.program(batch(3))
+  nothing.close()
+  failing.close()

@@ -2,9 +2,12 @@
 
 The first program is compiled while the parameters are made and pictures are loaded, the
 next ones while the first is already training; otherwise each length would stop the
-training when it first occurs.
+training when it first occurs. Tracing is Python's work alone, as much of reading
+pictures is: done at once, each takes twice as long, so that `traced` tells when the
+first program needs Python no more.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent import futures
 from typing import Any
@@ -36,10 +39,13 @@ class CompiledAhead:
   ):
     self._step, self._meter = step, meter
     self._pool = futures.ThreadPoolExecutor(1, thread_name_prefix="compile")
+    self._traced = threading.Event()
     self._programs = {
-      _shapes(batch): self._pool.submit(_compiled, step, state, batch, key)
+      _shapes(batch): self._pool.submit(self._compiled, step, state, batch, key)
       for batch in batches
     }
+    if not self._programs:
+      self._traced.set()
 
   def __call__(self, state: Any, batch: Mapping[str, Any], key: jax.Array) -> Any:
     if _shapes(batch) not in self._programs:
@@ -57,6 +63,10 @@ class CompiledAhead:
     with self._meter.apart():
       return self._programs[_shapes(batch)].result()
 
+  def traced(self) -> None:
+    """Returns once the first program is traced, and left to the compiler."""
+    self._traced.wait()
+
   def wait(self) -> None:
     """Returns once all that was announced is compiled."""
     for program in self._programs.values():
@@ -66,10 +76,13 @@ class CompiledAhead:
     """Starts no further compilation; one that is under way ends by itself."""
     self._pool.shutdown(wait=False, cancel_futures=True)
 
-
-def _compiled(step, state, batch, key) -> tuple[Any, flops.Flops]:
-  traced = step.trace(state, batch, key)
-  return traced.lower().compile(), flops.count_jaxpr(traced.jaxpr.jaxpr)
+  def _compiled(self, step, state, batch, key) -> tuple[Any, flops.Flops]:
+    try:
+      traced = step.trace(state, batch, key)
+      lowered = traced.lower()
+    finally:
+      self._traced.set()
+    return lowered.compile(), flops.count_jaxpr(traced.jaxpr.jaxpr)
 
 
 def _shapes(batch: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -136,10 +136,11 @@ class Training:
       contextlib.closing(self._checkpoints()) as saved,
     ):
       meta = self._position(saved)
-      self.batches.start_prefetch()
       done = saved.latest() == self.steps  # nothing is left to train
       with contextlib.closing(self.compile_ahead(nothing=done)) as train_step:
         state = self.first_state() if not meta else self._restored(saved)
+        train_step.traced()
+        self.batches.start_prefetch()
         self._fit(state, train_step, saved, meta)
     if damage := self.batches.damage:
       self.experiment.say(f"{len(damage):,} bad pictures; see {bad_data.FILE}.")

@@ -231,6 +231,15 @@ def test_people_ids_and_any_string(people):
     assert ((inside > 0) & (inside < people.mask_id)).all()
 
 
+def test_people_pieces_are_those_of_the_whole_text(people):
+  """Piece by piece, what the library gives for the text at once."""
+  rng = np.random.default_rng(0)
+  signs = [chr(i) for i in range(128)] + ["'s", "'re", " ", "coat", "--", "''", "é"]
+  texts = ["".join(rng.choice(signs, rng.integers(1, 60))) for _ in range(2_000)]
+  whole = people._bpe.encode_batch_fast(texts, add_special_tokens=False)
+  assert people.words(texts) == [[token + 1 for token in row.ids] for row in whole]
+
+
 def test_people_tokens_spell_the_text(people):
   merges = json.loads(tokenizers.PEOPLE.read_text("utf-8"))["merges"]
   _, size = tokenizers.byte_level([tuple(m.split(" ")) for m in merges])

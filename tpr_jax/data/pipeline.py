@@ -183,7 +183,7 @@ class TrainIterator(grain.DatasetIterator):
     self._step = state["step"]
 
   def start_prefetch(self) -> None:
-    """Starts reading, and filling the cache: call it before the first step compiles,
+    """Starts reading, and filling the cache: call it while the first step compiles,
     which takes a core for as long as thousands of pictures take another."""
     if self._inner is None:
       self._inner = self._read(self._step)

@@ -18,9 +18,11 @@ read from.
 """
 
 import abc
+import functools
 import gzip
 import html
 import importlib
+import itertools
 import json
 import pathlib
 import re
@@ -50,6 +52,11 @@ _PLAIN = re.compile(r"[\n\t -%'-~]*")
 _TYPED = re.compile(r"<\|(startoftext|endoftext)\|>")
 # The pieces BPE works on, after CLIP: a contraction, a word, a digit, or punctuation.
 PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+# The same for texts of ASCII alone, which `re` can read.
+_ASCII_PIECES = re.compile(
+  r"'s|'t|'re|'ve|'m|'ll|'d|[A-Za-z]+|[0-9]|[^\sA-Za-z0-9]+", re.ASCII
+)
+_PIECES_KEPT = 1 << 16
 
 
 class TokenizerError(Exception):
@@ -171,16 +178,27 @@ class _People(Tokenizer):
 
   Each piece of text starts with a space byte, so a word has the same token after a
   space, a hyphen or a bracket. Words come from merges alone, never from special ids.
+  So a piece has the same ids wherever it stands, and captions repeat few hundred of
+  them: each is looked up once.
   """
 
   def __init__(self, name: str = "people", path: pathlib.Path = PEOPLE):
     merges = [tuple(merge.split(" ")) for merge in _read_json(path)["merges"]]
     self._bpe, size = byte_level(merges)
     super().__init__(name, size + 4, mask_id=size + 1, start_id=size + 2)
+    self._piece = functools.lru_cache(_PIECES_KEPT)(self._encoded)
 
   def words(self, texts):
-    batch = self._bpe.encode_batch_fast(list(texts), add_special_tokens=False)
-    return [[token + 1 for token in row.ids] for row in batch]
+    return [
+      self._row(text) if text.isascii() else self._encoded(text) for text in texts
+    ]
+
+  def _row(self, text: str) -> list[int]:
+    pieces = map(self._piece, _ASCII_PIECES.findall(text))
+    return list(itertools.chain.from_iterable(pieces))
+
+  def _encoded(self, text: str) -> list[int]:
+    return [token + 1 for token in self._bpe.encode(text, add_special_tokens=False).ids]
 
   def offsets(self, text):
     return self._bpe.encode(text, add_special_tokens=False).offsets

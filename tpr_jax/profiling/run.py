@@ -79,10 +79,11 @@ class Runner:
   def __init__(self, made: training.Training):
     self._mesh = made.experiment.mesh
     self._batches = made.batches
-    self._batches.start_prefetch()
     self.step: ahead.CompiledAhead = made.compile_ahead()
     self._key = jax.random.key(made.config.seed)
     self._state = made.first_state()
+    self.step.traced()
+    self._batches.start_prefetch()
     self._examples = made.config.data.batch
     self._programs: dict[int, Any] = {}
 

@@ -3,6 +3,7 @@
 import json
 import sys
 
+from tpr_jax.detect import place
 from tpr_jax.search import indexing, showing
 from tpr_jax.search.encoder import Place
 from tpr_jax.search.index import Index
@@ -11,7 +12,8 @@ from tpr_jax.search.settings import Indexing, Searching
 
 def index(asked: Indexing) -> int:
   """-> exit status. Raises as `indexing.Indexer`."""
-  indexing.Indexer(asked, Place(asked.model, asked.load))()
+  detector = None if asked.detect is None else place.Place(asked.detect)
+  indexing.Indexer(asked, Place(asked.model, asked.load), detector=detector)()
   return 0
 
 

@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 
+from tpr_jax.detect.wanted import Wanted
 from tpr_jax.search.problems import SearchError
 
 SHEETS = (".html", ".png")
@@ -24,13 +25,15 @@ class Load:
 
 @dataclasses.dataclass(frozen=True)
 class Indexing:
-  """--mode=index. model: what `loading.load` takes. metadata: a side-car, or None."""
+  """--mode=index. model: what `loading.load` takes. metadata: a side-car, or None.
+  detect: what cuts people out of the pictures; None: they are taken whole."""
 
   model: str
   images: pathlib.Path
   index: pathlib.Path
   metadata: pathlib.Path | None = None
   load: Load = dataclasses.field(default_factory=Load)
+  detect: Wanted | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +68,7 @@ def indexing(
   image_size: str | None,
   tokenizer: str | None,
   activation: str | None,
+  detect: Wanted | None = None,
 ) -> Indexing:
   """Raises SearchError: something is missing, or is not there."""
   for flag, value, what in (
@@ -80,7 +84,7 @@ def indexing(
   if table is not None and not table.is_file():
     raise SearchError(f"--metadata={metadata}: there is no such file")
   load = Load(_size(image_size), tokenizer, activation)
-  return Indexing(model, folder, _path(index), table, load)
+  return Indexing(model, folder, _path(index), table, load, detect)
 
 
 def searching(

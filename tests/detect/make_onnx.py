@@ -3,7 +3,7 @@
 Small detectors that really look: of figures on gray (114, as letterboxes are padded)
 that are three times as high as wide, in three sizes. Every place of a grid of 4 pixels
 is scored by how much of a box differs from gray, less how much of its surroundings
-does; nothing is learnt. The same graph ends in each layout of tpr_jax/detect/layouts.py.
+does; nothing is learnt. The same graph ends in each layout of detect/layouts.py.
 """
 
 import pathlib
@@ -93,7 +93,7 @@ def _between(graph):
 
 
 def best(graph, boxes, scores):
-  """-> boxes [1, M, 4] (centre and sides) and scores [1, M, 1], the best of their place."""
+  """-> boxes [1, M, 4] (centre and sides) and scores [1, M, 1], best of their place."""
   rows = graph("Transpose", boxes, perm=[0, 2, 1])
   most, overlap, least = (
     graph.constant([value], kind)

@@ -5,6 +5,7 @@ model's outputs become boxes and scores. Only files of the folder are read, no c
 it is run, and nothing is asked of any hub.
 """
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ def load(wanted: Wanted) -> "FolderDetector":
         " an object-detection model and of its image processor write into one folder"
       )
   try:
-    import torch
+    torch = importlib.import_module("torch")  # never needed by anything else
     from transformers import AutoImageProcessor, AutoModelForObjectDetection
   except ImportError as error:
     raise DetectorError(

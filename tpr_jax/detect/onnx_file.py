@@ -147,8 +147,8 @@ class OnnxDetector:
     if len(sides) == 2 and all(isinstance(each, int) and each > 0 for each in sides):
       return tuple(sides)
     raise DetectorError(
-      f"{self._wanted.place}: its metadata says imgsz={said!r}, expected two sides; give"
-      " --detect_size=HEIGHTxWIDTH"
+      f"{self._wanted.place}: its metadata says imgsz={said!r}, expected two sides;"
+      " give --detect_size=HEIGHTxWIDTH"
     )
 
   def _class_names(self) -> dict[int, str]:

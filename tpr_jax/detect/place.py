@@ -92,8 +92,8 @@ def people(names: Mapping[int, str], wanted: Wanted) -> list[int]:
     return [int(person)]
   if not names:
     raise DetectorError(
-      f"{wanted.place} does not tell the names of its classes, so that {person!r} is not"
-      " among them: give its number, --detect_class=0 in most exports with COCO's 80"
+      f"{wanted.place} does not tell the names of its classes, so {person!r} cannot be"
+      " looked up: give its number, --detect_class=0 in most exports with COCO's 80"
       " classes, 1 in those with COCO's 91"
     )
   found = [at for at, name in names.items() if name.lower() == person.lower()]

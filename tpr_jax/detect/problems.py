@@ -2,4 +2,4 @@
 
 
 class DetectorError(Exception):
-  """It cannot be used so: says what was found, what is understood, and how to mend it."""
+  """It cannot be used so: says what was found, what is expected, and how to mend it."""

@@ -1,4 +1,4 @@
-"""What is asked of a detector on the command line, checked before anything is loaded."""
+"""What is asked of a detector on the command line, checked before it is loaded."""
 
 import dataclasses
 import os
@@ -71,7 +71,8 @@ def wanted(
     )
   if path.is_file() and path.suffix.lower() != ".onnx":
     raise DetectorError(
-      f"--detect={place}: found a file with the suffix {path.suffix!r}, expected {KINDS}"
+      f"--detect={place}: found a file with the suffix {path.suffix!r}, expected"
+      f" {KINDS}"
     )
   if not 0 < score < 1:
     raise DetectorError(f"--detect_score={score:g}: expected a number between 0 and 1")

@@ -9,9 +9,7 @@ With a detector, pictures are frames: each has a row for every person in it, all
 in one commit, or one row that says that it has none.
 """
 
-import collections
 import contextlib
-import dataclasses
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,12 +19,10 @@ import numpy as np
 from tqdm import tqdm
 
 from tpr_jax import calibration_files
-from tpr_jax import config as configs
 from tpr_jax.core import lock
-from tpr_jax.core.times import duration
-from tpr_jax.data.damage import Damage
 from tpr_jax.detect import place
 from tpr_jax.search import about, reading, sidecar, store, walk
+from tpr_jax.search.done import Done, report
 from tpr_jax.search.encoder import BATCH, Lazy, Model
 from tpr_jax.search.people import Cutter
 from tpr_jax.search.problems import SearchError
@@ -35,33 +31,8 @@ from tpr_jax.search.settings import Indexing
 from tpr_jax.search.store import EMPTY, Known, Store
 from tpr_jax.search.walk import Found
 
-BROKEN = "broken.json"
 COMMIT, EVERY = 1024, 20.0  # rows, seconds: whichever comes first
 _UPDATED = 4096  # rows of a change of metadata in one commit
-
-
-@dataclasses.dataclass
-class Done:
-  """What a run did, in files. encoded: pictures or people; seconds: that reading and
-  encoding took.
-
-  Of frames: people, in those that were looked at; empty, frames of the index without
-  any; left_out, why -> boxes of the detector.
-  """
-
-  new: int = 0
-  changed: int = 0
-  renamed: int = 0
-  deleted: int = 0
-  unchanged: int = 0
-  described: int = 0
-  broken: int = 0
-  encoded: int = 0
-  seconds: float = 0.0
-  frames: int = 0
-  people: int = 0
-  empty: int = 0
-  left_out: collections.Counter = dataclasses.field(default_factory=collections.Counter)
 
 
 class Indexer:
@@ -245,7 +216,7 @@ class _Update:
       self._describe()
     if unread or gone or self.done.described:
       self.store.tidy()
-    self._report()
+    report(self.done, self.asked, self.walked, self.store, self.say)
     return self.done
 
   # --- files ----------------------------------------------------------------------
@@ -441,57 +412,3 @@ class _Update:
       )
     if bare := len(files - set(self.sidecar.rows)):
       self.say(f"{self.asked.metadata}: says nothing of {bare:,} pictures")
-
-  # --- after ----------------------------------------------------------------------
-
-  def _report(self) -> None:
-    done, damage = self.done, self._damage()
-    done.broken = len(damage)
-    path = self.asked.index / BROKEN
-    if done.encoded:
-      what = "people" if self.cutter else "pictures"
-      self.say(
-        f"Encoded {done.encoded:,} {what} in {duration(done.seconds)}"
-        f" ({done.encoded / max(done.seconds, 1e-9):.1f} images/s)"
-      )
-    if self.cutter is not None:
-      self._report_people()
-    parts = ["new", "changed", "renamed", "deleted", "unchanged"]
-    counts = ", ".join(f"{getattr(done, part):,} {part}" for part in parts)
-    told = f"; metadata of {done.described:,} renewed" if done.described else ""
-    self.say(f"{self.asked.index}: {counts}{told}")
-    if damage:
-      configs.write_json(path, damage.to_json())
-      self.say(f"{len(damage):,} broken, which no search finds (all: {path}):")
-      for line in damage.lines():
-        self.say(line)
-    else:
-      path.unlink(missing_ok=True)
-    names = ", ".join(self.store.metadata)
-    if names and self.sidecar is None and (done.new or done.renamed):
-      self.say(f"New and renamed pictures have no {names}: give --metadata=FILE again")
-
-  def _report_people(self) -> None:
-    done = self.done
-    for batch in self.store.read(["path"], f"kind = '{EMPTY}'"):
-      done.empty += batch.num_rows
-    if done.frames:
-      left_out = [f"{count:,} {why}" for why, count in sorted(done.left_out.items())]
-      told = f"; boxes left out: {', '.join(left_out)}" if left_out else ""
-      self.say(
-        f"People in the frames looked at: {done.people:,} in {done.frames:,}{told}"
-      )
-    if done.empty:
-      self.say(f"No person found in {done.empty:,}; they are not looked at again")
-
-  def _damage(self) -> Damage:
-    """All files of the folder that no search finds, of earlier runs too."""
-    total = len(self.walked.files) + len(self.walked.problems)
-    found = Damage(self.asked.images.name, total)
-    broken = f"problem is not null and kind != '{EMPTY}'"
-    for batch in self.store.read(["path", "kind", "problem"], broken):
-      for row in batch.to_pylist():
-        found.add(row["path"], row["kind"], row["problem"])
-    for path, reason in self.walked.problems.items():
-      found.add(path, "unopened", reason)
-    return found

@@ -16,8 +16,8 @@ from tpr_jax.search.store import BOX
 
 @dataclasses.dataclass(frozen=True)
 class Person:
-  """number: 1, 2, ... within the frame, best first. thumbnail: JPEG of what was cut out.
-  prepared: uint8 [H, W, 3], for the encoder."""
+  """number: 1, 2, ... within the frame, best first. thumbnail: JPEG of what was cut
+  out. prepared: uint8 [H, W, 3], for the encoder."""
 
   number: int
   found: boxes.Found
@@ -30,7 +30,7 @@ class Person:
     return dict(
       hash=key(content, self.number, self.found.box),
       person=self.number,
-      detection_score=self.found.score,
+      detection_score=round(self.found.score, 4),
       thumbnail=self.thumbnail,
       **dict(zip(BOX, box, strict=True)),
     )

@@ -1,9 +1,10 @@
 """The table of an index: a LanceDB table, in a folder of its own.
 
 One row a file, a broken one too (`problem` says why; no vector). Of frames out of which
-people were cut: one row a person, or one for a frame without any (of the kind EMPTY). Every write is one
-commit: a process that is killed leaves the table as it was before or after it, and who
-has opened the table reads the version of that moment whatever is written meanwhile.
+people were cut: one row a person, or one for a frame without any (of the kind EMPTY).
+Every write is one commit: a process that is killed leaves the table as it was before or
+after it, and who has opened the table reads the version of that moment whatever is
+written meanwhile.
 
 LanceDB is an extra; nothing imports it before a store is opened.
 """
@@ -51,7 +52,8 @@ _FIXED = (
 # What conditions may name, beside the columns of a side-car.
 ASKED = ("path", "time", "size", "width", "height", "file_time", "hash")
 # Of an index of people in frames, also. `hash` is then one of a person, `file_hash` of
-# the frame's file; boxes are whole pixels of the upright frame, as are width and height.
+# the frame's file; boxes are whole pixels of the upright frame, and so are width and
+# height, which are the frame's.
 BOX = ("box_x", "box_y", "box_width", "box_height")
 _PEOPLE = (
   ("person", pa.int64()),  # 1, 2, ... within a frame; 0: there is none

@@ -167,8 +167,8 @@ def detr(graph, boxes, scores):
   return {"logits": [1, None, 2], "pred_boxes": [1, None, 4]}, {}
 
 
-def write(layout, place=HERE):
-  """Writes one of them, and transformers' two files beside `detr`."""
+def write(layout):
+  """Writes one of them; `detr` has a folder, with transformers' two files."""
   graph = Graph()
   picture = "pixel_values" if layout is detr else "images"
   outputs, metadata = layout(graph, *candidates(graph, picture))
@@ -185,6 +185,7 @@ def write(layout, place=HERE):
   )
   helper.set_model_props(model, metadata)
   onnx.checker.check_model(model)
+  place = HERE / "detr" if layout is detr else HERE
   (place / f"{layout.__name__}.onnx").write_bytes(model.SerializeToString())
 
 

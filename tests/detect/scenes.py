@@ -63,7 +63,11 @@ def detector(layout="yolo", **given):
   """A Place; the layouts that do not tell their classes are told."""
   if layout in ("torchvision", "dfine"):
     given.setdefault("person", "1")
-  return place.Place(wanted.wanted(str(HERE / f"{layout}.onnx"), **given))
+  return place.Place(wanted.wanted(str(file(layout)), **given))
+
+
+def file(layout="yolo"):
+  return (HERE / "detr" if layout == "detr" else HERE) / f"{layout}.onnx"
 
 
 def write(path, frame, **options):

@@ -78,6 +78,7 @@ def write(path, frame, **options):
 
 def overlap(one, other):
   """Intersection over union of two (left, top, right, bottom)."""
+  one, other = np.asarray(one), np.asarray(other)
   low = np.maximum(one[:2], other[:2])
   high = np.minimum(one[2:], other[2:])
   shared = np.clip(high - low, 0, None).prod()

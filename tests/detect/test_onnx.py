@@ -29,7 +29,7 @@ def all_found(figures, got, least):
   """Every figure has a box of its own, and there are no others."""
   assert len(got) == len(figures), (figures, got)
   for figure in figures:
-    best = max(scenes.overlap(np.array(figure.corners), np.array(each)) for each in got)
+    best = max(scenes.overlap(figure.corners, each) for each in got)
     assert best >= least, (figure, got)
 
 
@@ -59,9 +59,7 @@ def test_boxes_of_stretched_frames_come_back(layout):
   wide = np.repeat(narrow, 2, axis=1)
   left, top, right, bottom = figure.corners
   (got,) = found(scenes.detector(layout).load(), wide)
-  assert (
-    scenes.overlap(np.array(got), np.array((2 * left, top, 2 * right, bottom))) > 0.7
-  )
+  assert scenes.overlap(got, (2 * left, top, 2 * right, bottom)) > 0.7
 
 
 def test_classes_are_found_by_name_and_number():

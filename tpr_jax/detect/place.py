@@ -101,6 +101,6 @@ def people(names: Mapping[int, str], wanted: Wanted) -> list[int]:
     some = ", ".join(map(repr, list(names.values())[:8]))
     raise DetectorError(
       f"{wanted.place} has no class {person!r}; it has {len(names):,}: {some}"
-      f"{', ...' if len(names) > 8 else ''}. Name one with --detect_class=NAME"
+      f"{', ...' if len(names) > 8 else ''}; name one with --detect_class=NAME"
     )
   return found

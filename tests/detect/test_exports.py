@@ -84,6 +84,8 @@ def test_an_export_finds_what_its_folder_finds(make, tmp_path):
         array.normal_(0, 0.15)
       elif "class_labels_classifier" in name and len(array) == 3:
         array[:] = torch.tensor([0.0, 1.5, 0.0])
+      elif "class_embed" in name:
+        array[:] = torch.tensor([-3.0, 0.0])
   model.eval().save_pretrained(tmp_path)
   processor(size=dict(height=size[0], width=size[1])).save_pretrained(tmp_path)
   (tmp_path / "onnx").mkdir()

@@ -137,6 +137,18 @@ def test_broken_pictures_are_listed_and_cost_nothing_later(images, tmp_path, tru
   assert not (tmp_path / "index" / done_file.BROKEN).exists()
 
 
+def test_a_picture_that_breaks_leaves_the_results(images, tmp_path, trusted):
+  place.index(images, tmp_path / "index")
+  (images / "cam0" / "000.png").write_bytes(b"broken")
+  place.write(images / "cam1" / "001.png", "blue", 60)  # in the same batch
+  done, _ = place.index(images, tmp_path / "index")
+  assert counts(done, "changed", "broken", "encoded") == dict(
+    changed=2, broken=1, encoded=1
+  )
+  found = place.paths(place.opened(tmp_path / "index").search("red", top=9))
+  assert len(found) == 5 and "cam0/000.png" not in found
+
+
 def test_what_cannot_be_opened_is_tried_again(images, tmp_path, trusted):
   os.mkfifo(images / "pipe.png")
   done, _ = place.index(images, tmp_path / "index")

@@ -117,6 +117,20 @@ def test_only_what_differs_is_looked_at(scenes, tmp_path, trusted, detector):
   assert len(place.opened(tmp_path / "index")) == 2
 
 
+def test_times_of_a_frame_are_those_of_everybody_in_it(
+  scenes, tmp_path, trusted, detector
+):
+  place.index(scenes, tmp_path / "index", detector=detector)
+  place.old(scenes / "two.png", 86_400)
+  again = figures.Figures()
+  done, _ = place.index(scenes, tmp_path / "index", detector=again)
+  assert counts(done) == UNTOUCHED and again.loads == 0
+  index = place.opened(tmp_path / "index")
+  found = index.search("red", where="time < '1971-01-01'").hits
+  assert [hit.path for hit in found] == ["two.png"] * 2 and len(index) == 6
+  assert len(index.search("red", where="time > '1971-01-01'").hits) == 4
+
+
 def test_an_empty_frame_that_moves_is_not_looked_at(
   scenes, tmp_path, trusted, detector
 ):

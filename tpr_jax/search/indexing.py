@@ -42,7 +42,7 @@ class Indexer:
     asked: checked settings.
     model: what encodes.
     say: takes lines for people.
-    detector: of `asked.detect`.
+    detector: of `asked.detect`; None: what that says.
   """
 
   def __init__(
@@ -53,6 +53,8 @@ class Indexer:
     detector: place.Place | None = None,
   ):
     self.asked, self._model, self._say = asked, model, say
+    if detector is None and asked.detect is not None:
+      detector = place.Place(asked.detect)
     self._detector, self._loaded = detector, None
 
   def __call__(self) -> Done:

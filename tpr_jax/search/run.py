@@ -3,7 +3,6 @@
 import json
 import sys
 
-from tpr_jax.detect import place
 from tpr_jax.search import indexing, showing
 from tpr_jax.search.encoder import Place
 from tpr_jax.search.index import Index
@@ -12,8 +11,7 @@ from tpr_jax.search.settings import Indexing, Searching
 
 def index(asked: Indexing) -> int:
   """-> exit status. Raises as `indexing.Indexer`."""
-  detector = None if asked.detect is None else place.Place(asked.detect)
-  indexing.Indexer(asked, Place(asked.model, asked.load), detector=detector)()
+  indexing.Indexer(asked, Place(asked.model, asked.load))()
   return 0
 
 

@@ -13,6 +13,7 @@ for _module in ("onnxruntime", "lancedb"):
   pytest.importorskip(_module, reason=f"{_module} is not installed")
 
 
+@pytest.mark.proof
 def test_people_of_scenes_are_found_by_words(tmp_path):
   (tmp_path / "clip").mkdir()
   huggingface.write(models.random(), tmp_path / "clip")

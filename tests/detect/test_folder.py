@@ -132,6 +132,7 @@ def test_a_folder_that_lacks_something(folder, tmp_path):
     load(folder, size="64x64")
 
 
+@pytest.mark.parametrize("make", ["detr", "yolos"])
 @pytest.mark.parametrize(
   "size",
   [
@@ -140,11 +141,12 @@ def test_a_folder_that_lacks_something(folder, tmp_path):
     {"shortest_edge": 100, "longest_edge": 1000},
   ],
 )
-def test_pixels_of_an_onnx_export_are_the_librarys(size):
+def test_pixels_of_an_onnx_export_are_the_librarys(make, size):
   """`inputs.Processor` is our own reading of preprocessor_config.json."""
   from transformers.models.detr import image_processing_pil_detr as library
 
-  processor = library.DetrImageProcessorPil(size=size, do_pad=False)
+  maker = library.DetrImageProcessorPil if make == "detr" else _processor
+  processor = maker(size=size, do_pad=False)
   frame = scenes.scene(*scenes.crowd(5), size=(320, 400))
   expected = processor(images=frame, return_tensors="np")["pixel_values"]
   said = json.loads(processor.to_json_string())

@@ -73,6 +73,7 @@ class Processor:
     size: height and width, or shortest_edge and perhaps longest_edge; None: not scaled.
     factor: of bytes. mean, deviation: float32 [3, 1, 1].
     resample: Pillow's filter.
+    step: sides that keep their ratio are cut to multiples of it.
   """
 
   size: Mapping[str, int] | None
@@ -80,6 +81,7 @@ class Processor:
   mean: np.ndarray
   deviation: np.ndarray
   resample: int
+  step: int = 1
 
   @classmethod
   def of(cls, said: Mapping[str, Any], where: str) -> "Processor":
@@ -109,7 +111,9 @@ class Processor:
         f" ({type(error).__name__}: {error})"
       ) from error
     factor = said.get("rescale_factor", _UNIT) if said.get("do_rescale", True) else 1.0
-    return cls(size, float(factor), *three, int(said.get("resample", 2)))
+    # YOLOS alone sees whole patches (transformers 5, its get_size_with_aspect_ratio).
+    step = 16 if said.get("image_processor_type", "").startswith("Yolos") else 1
+    return cls(size, float(factor), *three, int(said.get("resample", 2)), step)
 
   def __call__(self, frame: np.ndarray, fixed: tuple[int, int] | None) -> Seen:
     """fixed: (H, W) that the graph asks for, whatever the processor says."""
@@ -126,7 +130,9 @@ class Processor:
     share = self.size["shortest_edge"] / min(height, width)
     if longest := self.size.get("longest_edge"):
       share = min(share, longest / max(height, width))
-    return max(round(height * share), 1), max(round(width * share), 1)
+    sides = (round(side * share) for side in (height, width))
+    high, wide = (max(side - side % self.step, self.step) for side in sides)
+    return high, wide
 
 
 def _resized(

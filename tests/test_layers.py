@@ -43,6 +43,7 @@ LAYER = dict(
   adapter_files=5.5,
   inspect_run=5,
   pretrained=5,
+  paired=5.2,
   loading=6,
   run_log=3,
   ahead=4,

@@ -1,8 +1,9 @@
 """A run, an export or a published CLIP becomes `Pretrained` towers."""
 
+import functools
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +18,9 @@ from tpr_jax.data import transforms
 from tpr_jax.models import build
 from tpr_jax.models.layers import patches
 from tpr_jax.models.variants import OF_WEIGHTS
+from tpr_jax.paired import Paired
 from tpr_jax.pretrained import Pretrained
+from tpr_jax.second_stage import STAGES
 
 PERSON = (384, 128)  # height, width of IRRA and its family
 CLIP_VOCABULARY = 49_408
@@ -44,6 +47,7 @@ def load(
   filter: str | None = None,
   threads: int = 4,
   base: str | os.PathLike | None = None,
+  second_stage: str = "",
 ) -> Pretrained:
   """Towers with everything that belongs to them: see `Pretrained`.
 
@@ -64,6 +68,8 @@ def load(
     threads: that decode pictures.
     base: of a folder of adapters (`--mode=export --format=adapters`): what they are
       for; default: the place that it names.
+    second_stage: of second_stage.STAGES: also the heads that score pairs, of a run that
+      trained them -> `Paired`.
 
   Raises:
     RunError, CheckpointError, ConfigError, ConvertError, TokenizerError: what is there,
@@ -71,6 +77,10 @@ def load(
   """
   if batch < 1 or threads < 1:
     raise ValueError(f"batch={batch}, threads={threads}: expected 1 at least")
+  if second_stage and second_stage not in STAGES:
+    raise ConvertError(
+      f"second_stage={second_stage!r}: expected one of {', '.join(STAGES)}"
+    )
   if adapter_files.is_folder(place):
     source = adapter_files.source(place, base)
   elif base is not None:
@@ -78,11 +88,12 @@ def load(
   else:
     source = run_weights.read(place)
   asked = dict(image_size=image_size, tokenizer=tokenizer, activation=activation)
+  ways = dict(batch=batch, threads=threads)
   if "model" in source.settings:
-    return _cross(
-      source, text_length, dtype, filter, asked, batch=batch, threads=threads
-    )
+    return _cross(source, text_length, dtype, filter, asked, second_stage, **ways)
   fields = _fields(source, image_size, text_length, dtype, activation)
+  if second_stage and run_weights.is_run(place):
+    fields |= run_weights.head_sizes(place)
   words = _tokenizer(source, fields.pop("vocab_size"), tokenizer)
   params, report = towers.towers(
     source,
@@ -94,19 +105,63 @@ def load(
     irra = source.layout == "irra"
     filter = source.settings.get("filter", "bilinear" if irra else "bicubic")
   height, width = fields["image_size"]
-  return Pretrained(
+  make = Pretrained
+  if second_stage:
+    params = tree.nested(_heads(source, fields, words, second_stage, tree.flat(params)))
+    make = functools.partial(Paired, by=second_stage)
+  return make(
     params,
     fields,
     words,
     filter=transforms.Resize(height, width, filter).filter,
     logit_scale=report.logit_scale,
-    batch=batch,
-    threads=threads,
+    **ways,
     place=str(place),
     detail=source.detail,
     resized=tuple(report.resized),
-    unused=tuple(report.kept),
+    unused=tuple(sorted(set(report.kept) - set(tree.flat(params)))),
   )
+
+
+def _heads(
+  source: Source,
+  fields: Mapping[str, Any],
+  words: tokenizers.Tokenizer,
+  second_stage: str,
+  own: Mapping[str, Any],
+) -> dict[str, Any]:
+  """Name -> array of the towers and of all that a second stage uses beside them.
+
+  Args:
+    own: name -> array of the towers, as they are loaded.
+
+  Raises:
+    ConvertError: the weights do not have it.
+  """
+  stage, there = STAGES[second_stage], source.weights
+  lacking = sorted(set(stage.heads) - set(build.all_heads(fields)))
+  if not lacking:
+    shapes = tree.flat(_shapes(fields, words, stage.heads))
+    wanted = {k: v.shape for k, v in shapes.items() if k not in own}
+    lacking = [k for k in wanted if k not in there or there[k].shape != wanted[k]]
+  if lacking:
+    raise ConvertError(
+      f"{source.place} cannot score pairs by {second_stage!r}: it lacks {lacking[0]!r}."
+      " That takes the folder of a run that was trained with"
+      f" {' or '.join(f'losses.{name}' for name in stage.trained_by)}; published towers"
+      " and exports have no such head"
+    )
+  return dict(own) | {name: there[name] for name in wanted}
+
+
+def _shapes(
+  fields: Mapping[str, Any], words: tokenizers.Tokenizer, heads: Sequence[str] = ()
+) -> Any:
+  """Shapes of the parameters of a model with these heads."""
+  module = build.build(fields, vocab_size=words.vocab_size, heads=heads)
+  image = jnp.zeros((1, *fields["image_size"], 3), jnp.uint8)
+  text = jnp.full((1, fields["text_length"]), words.end_id, jnp.int32)
+  return jax.eval_shape(module.init, jax.random.key(0), image, text)["params"]
 
 
 def _cross(
@@ -115,6 +170,7 @@ def _cross(
   dtype: str,
   filter: str | None,
   asked: Mapping[str, Any],
+  second_stage: str,
   *,
   batch: int,
   threads: int,
@@ -134,12 +190,12 @@ def _cross(
   fields["text_length"] = text_length or fields["text_length"]
   fields = build.settings(fields)
   words = tokenizers.build(source.tokenizer)
-  module = build.build(fields, vocab_size=words.vocab_size)
-  image = jnp.zeros((1, *fields["image_size"], 3), jnp.uint8)
-  text = jnp.full((1, fields["text_length"]), words.end_id, jnp.int32)
-  shapes = jax.eval_shape(module.init, jax.random.key(0), image, text)["params"]
-  weights = {name: source.weights[name] for name in tree.names(shapes)}
-  return Pretrained(
+  weights = {name: source.weights[name] for name in tree.names(_shapes(fields, words))}
+  make = Pretrained
+  if second_stage:
+    weights = _heads(source, fields, words, second_stage, weights)
+    make = functools.partial(Paired, by=second_stage)
+  return make(
     tree.nested(weights),
     fields,
     words,

@@ -11,7 +11,7 @@ import collections
 import math
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -39,7 +39,7 @@ class Pretrained:
     text_length: tokens of the longest text, start and end included.
     dim: D, the length of a row.
     tokenizer: data/tokenizer.py.
-    params: {"visual": ..., "text": ...}, float32 numpy arrays.
+    params: {"visual": ..., "text": ...}, float32 numpy arrays; more with heads.
     fields: of the model (models/build.py).
     filter: of the resize (data/transforms.py).
     logit_scale: natural logarithm of 1 / temperature, None where unknown.
@@ -63,6 +63,7 @@ class Pretrained:
     detail: str = "",
     resized: Sequence[str] = (),
     unused: Sequence[str] = (),
+    heads: Sequence[str] = (),
   ):
     self.params, self.fields, self.tokenizer = dict(params), dict(fields), tokenizer
     self.image_size = tuple(fields["image_size"])
@@ -72,7 +73,7 @@ class Pretrained:
     self.resized, self.unused = resized, unused
     self._batch, self._threads = batch, threads
     self._resize = transforms.Resize(*self.image_size, filter)
-    self.model = build.build(fields, vocab_size=tokenizer.vocab_size)
+    self.model = build.build(fields, vocab_size=tokenizer.vocab_size, heads=heads)
     self._on_device: Any = None
     self.image_tower = self._tower("encode_image", "image")
     self.text_tower = self._tower("encode_text", "text")
@@ -86,14 +87,19 @@ class Pretrained:
     )
 
   def _tower(self, method: str, key: str) -> Any:
-    """tower(params, batch) -> unit rows; float32 is full float32 on any device."""
+    """tower(params, batch) -> unit rows."""
+    rows = lambda model, batch: getattr(model, method)(batch)[key]
+    return jax.jit(self._precisely(rows))
+
+  def _precisely(self, method: Callable[..., Any]) -> Callable[..., Any]:
+    """(params, ...) -> method(model, ...); float32 is full float32 on any device."""
     precision = "highest" if self.fields["dtype"] == "float32" else None
 
-    def encode(params: Any, batch: jax.Array) -> jax.Array:
+    def run(params: Any, *values: Any) -> Any:
       with jax.default_matmul_precision(precision):
-        return self.model.apply({"params": params}, batch, method=method)[key]
+        return self.model.apply({"params": params}, *values, method=method)
 
-    return jax.jit(encode)
+    return run
 
   def _placed(self) -> Any:
     if self._on_device is None:
@@ -195,17 +201,20 @@ class Pretrained:
   def _fill(
     self, rows: np.ndarray, batch: Sequence[tuple[int, np.ndarray]], tower: Any
   ) -> None:
-    """Writes the rows of one batch; its shape is padded to one of three."""
-    if not batch:
-      return
-    index, values = zip(*batch, strict=True)
-    few = (n for n in _FEW if len(batch) <= n < self._batch)
+    """Writes the rows of one batch."""
+    if batch:
+      index, values = zip(*batch, strict=True)
+      rows[list(index)] = self._padded(tower, values)
+
+  def _padded(self, tower: Any, values: Sequence[np.ndarray]) -> Any:
+    """What a tower makes of a batch, whose shape is padded to one of three."""
+    few = (n for n in _FEW if len(values) <= n < self._batch)
     size = next(few, self._batch)
     stacked = np.stack(values)
     # Copies of a true row, so that no strange numbers arise in the padding.
-    padded = np.concatenate([stacked, np.repeat(stacked[:1], size - len(batch), 0)])
+    padded = np.concatenate([stacked, np.repeat(stacked[:1], size - len(values), 0)])
     found = tower(self._placed(), padded)
-    rows[list(index)] = np.asarray(found, np.float32)[: len(batch)]
+    return jax.tree.map(lambda x: np.asarray(x)[: len(values)], found)
 
   def _decoded(
     self, images: Sequence[Any]

@@ -161,6 +161,18 @@ def decided(of_weights: Mapping[str, Any]) -> dict[str, Any]:
   return {name: value for name, value in settings.items() if name in OF_WEIGHTS}
 
 
+def head_sizes(folder: str | os.PathLike) -> dict[str, Any]:
+  """Fields of models/build.py that say how large a run's heads are.
+
+  Raises:
+    ConfigError: a config that no model can be loaded from.
+  """
+  config = configs.load(local(folder) / "config.json")
+  with configs.errors():
+    fields = build.settings(model_fields(config, {}))
+  return {k: v for k, v in fields.items() if k.startswith(("part_", "matcher_"))}
+
+
 class Described(NamedTuple):
   """What the files of a run say of its weights.
 

@@ -54,6 +54,12 @@ DETECT_SIZE = flags.DEFINE_string(
   None,
   "index: HEIGHTxWIDTH that an .onnx file sees, where it leaves that open.",
 )
+SECOND_STAGE = flags.DEFINE_string(
+  "second_stage",
+  None,
+  "index: also keeps what --rerank needs of each picture: local, matcher, local+matcher"
+  " (CFAM) or itm (Swin + BERT), of a run that trained it.",
+)
 QUERY = flags.DEFINE_string("query", None, "search: a sentence about a person.")
 IMAGE = flags.DEFINE_string(
   "image", None, "search: a picture to search by; with --query, both count."
@@ -70,6 +76,12 @@ FALSE_ALARMS = flags.DEFINE_float(
   settings.FALSE_ALARMS,
   "search: of sentences about people who are not there, the share that may be told that"
   " somebody matches.",
+)
+RERANK = flags.DEFINE_integer(
+  "rerank",
+  0,
+  "search: so many of the first pictures are ordered again by the index's second stage,"
+  " for example 100.",
 )
 JSON = flags.DEFINE_bool("json", False, "search: JSON instead of a table.")
 SHEET = flags.DEFINE_string(
@@ -96,13 +108,22 @@ TLS_CERT = flags.DEFINE_string("tls_cert", None, "serve: a certificate, PEM; HTT
 TLS_KEY = flags.DEFINE_string("tls_key", None, "serve: its key, PEM.")
 _DETECT = tuple(f"detect_{name}" for name in ("score", "height", "margin"))
 _DETECT += ("detect_class", "detect_size")
-_INDEX = ("images", "metadata", "image_size", "tokenizer", "activation", "detect")
-_INDEX += _DETECT
+_INDEX = (
+  "images",
+  "metadata",
+  "image_size",
+  "tokenizer",
+  "activation",
+  "second_stage",
+  "detect",
+  *_DETECT,
+)
 _SEARCH = (
   "query",
   "image",
   "image_weight",
   "false_alarms",
+  "rerank",
   "top",
   "where",
   "json",
@@ -137,6 +158,7 @@ def indexing(model: str | None) -> settings.Indexing:
     image_size=IMAGE_SIZE.value,
     tokenizer=TOKENIZER.value,
     activation=ACTIVATION.value,
+    second_stage=SECOND_STAGE.value,
     detect=_detecting(),
   )
 
@@ -169,6 +191,7 @@ def searching(model: str | None) -> settings.Searching:
     where=WHERE.value,
     image_weight=IMAGE_WEIGHT.value,
     false_alarms=FALSE_ALARMS.value,
+    rerank=RERANK.value,
     model=model,
     sheet=SHEET.value,
     json=JSON.value,

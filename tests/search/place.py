@@ -44,19 +44,41 @@ class Encoder:
     ]
     return _unit(rows)
 
+  def keep_images(self, prepared):
+    """Of a picture the blue of its corner."""
+    blues = [dict(blue=each[0, 0, 2:].astype(np.float32)) for each in prepared]
+    return self.encode_images(prepared), blues
+
+  def keep_texts(self, texts):
+    return self.encode_texts(texts), [dict(words=len(text.split())) for text in texts]
+
+  def pair_scores(self, text, images):
+    """How near the blue is to the number of words: steps larger than any cosine."""
+    self._model.compared += len(images)
+    blues = np.array([each["blue"][0] for each in images], np.float32)
+    return -3 * np.abs(blues - text["words"]) * (np.nan if self._model.broken else 1)
+
   def about(self):
-    return dict(dim=DIM, image_size=self._model.size, tokenizer="words")
+    found = dict(dim=DIM, image_size=self._model.size, tokenizer="words")
+    if self._model.by:
+      found["second_stage"] = dict(by=self._model.by, kept=dict(blue=[1]))
+    return found
 
 
 class Model:
-  """loads: how often it was loaded; seen: pictures encoded."""
+  """loads: how often it was loaded; seen: pictures encoded; compared: pairs scored.
 
-  def __init__(self, digest="weights", size=(4, 2), stop_at=None, broken=False):
-    self.digest, self.size, self.stop_at = digest, list(size), stop_at
-    self.broken, self.loads, self.seen = broken, 0, 0
+  Args:
+    by: name of its second stage, or "".
+  """
+
+  def __init__(self, digest="weights", size=(4, 2), stop_at=None, broken=False, by=""):
+    self.digest, self.size, self.stop_at, self.by = digest, list(size), stop_at, by
+    self.broken, self.loads, self.seen, self.compared = broken, 0, 0, 0
 
   def identity(self):
-    return dict(place=f"runs/{self.digest}", digest=self.digest, step=7, load={})
+    load = dict(second_stage=self.by) if self.by else {}
+    return dict(place=f"runs/{self.digest}", digest=self.digest, step=7, load=load)
 
   def load(self):
     self.loads += 1
@@ -76,6 +98,16 @@ def write(path, colour="red", number=0, **options):
   Image.fromarray(pixels(colour, number)).save(path, **options)
   old(path)
   return path
+
+
+def reds(root, count):
+  """Red pictures 0.png, 1.png, ..., whose blue is their number."""
+  root.mkdir(parents=True, exist_ok=True)
+  for number in range(count):
+    array = np.full((12, 6, 3), (250, 20, number), np.uint8)
+    Image.fromarray(array).save(root / f"{number}.png")
+    old(root / f"{number}.png")
+  return root
 
 
 def old(path, seconds=PAST):

@@ -266,6 +266,25 @@ def test_a_side_car_of_whole_pictures_may_have_such_columns(images, tmp_path):
   assert hit.box is None and hit.values["detection_score"] == 0.5
 
 
+def test_people_are_ordered_again_by_a_second_stage(tmp_path, trusted, detector):
+  root, model = tmp_path / "frames", place.Model(by="steps")
+  (root / "day").mkdir(parents=True)
+  made = figures.frame(*(("red", 10 * at, 5, 6, 30) for at in range(1, 7)))
+  for at in range(1, 7):
+    made[5:35, 10 * at : 10 * at + 6, 2] = at  # what the second stage looks at
+  Image.fromarray(made).save(root / "six.png")
+  place.old(root / "six.png")
+  place.index(root, tmp_path / "index", model, detector=detector)
+  (root / "six.png").rename(root / "day" / "six.png")
+  done, _ = place.index(root, tmp_path / "index", model, detector=detector)
+  assert (done.renamed, done.encoded) == (1, 0)
+  index = place.opened(tmp_path / "index", model)
+  hits = index.search("red red red red", top=6, rerank=6).hits
+  assert hits[0].box.x == 40  # four words
+  assert [hit.second for hit in hits] == sorted((h.second for h in hits), reverse=True)
+  assert {hit.path for hit in hits} == {"day/six.png"}
+
+
 def test_an_index_is_of_one_detector(scenes, tmp_path, detector):
   at = tmp_path / "index"
   place.index(scenes, at, detector=detector)

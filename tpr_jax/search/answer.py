@@ -20,6 +20,9 @@ class Question:
     image_weight: of both, the share of the picture.
     false_alarms: of the searches for people who are not there, the share that may be
       told that somebody matches.
+    rerank: so many of the first pictures are ordered again by the second stage of the
+      index, for words alone; 0: none.
+    kept: what the second stage keeps of the words, where rerank is above 0.
   """
 
   rows: Mapping[str, np.ndarray]
@@ -28,6 +31,8 @@ class Question:
   where: str = ""
   image_weight: float = 0.5
   false_alarms: float = FALSE_ALARMS
+  rerank: int = 0
+  kept: Mapping[str, np.ndarray] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +53,8 @@ class Hit:
       two such people is in the index at all; None where it is not known.
     box: where the person is in the frame, in its pixels; None: a whole picture.
     content: the hash of the file.
+    second: the second stage's score, where it was asked for: such hits are in the order
+      of second + score, before all others.
   """
 
   rank: int
@@ -60,6 +67,7 @@ class Hit:
   probability: float | None = None
   box: Box | None = None
   content: str = ""
+  second: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

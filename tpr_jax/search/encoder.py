@@ -7,7 +7,7 @@ done in seconds; it is loaded, and compiled, when the first picture or text need
 import dataclasses
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from tpr_jax.search.settings import Load
 
 BATCH = 64
+Kept = Mapping[str, np.ndarray]  # of a picture or text, by a second stage
 _PROBES = (
   "A woman in a dark-green coat, 2 bags & a black umbrella; she's running.",
   "Zwölf Männer mit Hüten -- 人",
@@ -35,8 +36,20 @@ class Encoder(Protocol):
   def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
     """N texts -> float32 [N, D], unit rows."""
 
+  def keep_images(
+    self, prepared: Sequence[np.ndarray]
+  ) -> tuple[np.ndarray, list[Kept]]:
+    """Rows, and what a second stage keeps of each; where `about` names one."""
+
+  def keep_texts(self, texts: Sequence[str]) -> tuple[np.ndarray, list[Kept]]:
+    """As `keep_images`."""
+
+  def pair_scores(self, text: Kept, images: Sequence[Kept]) -> np.ndarray:
+    """float32 [n]: the second stage's score of a text with each picture."""
+
   def about(self) -> dict[str, Any]:
-    """Plain values: how pictures and texts are brought to it."""
+    """Plain values: how pictures and texts are brought to it; "second_stage", where it
+    has one: "by", its name, and "kept", name -> shape of what it keeps of a picture."""
 
 
 class Model(Protocol):
@@ -69,9 +82,23 @@ class Towers:
   def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
     return self._found.encode_texts(list(texts), progress=False)
 
+  def keep_images(
+    self, prepared: Sequence[np.ndarray]
+  ) -> tuple[np.ndarray, list[Kept]]:
+    return self._found.keep_images(list(prepared))
+
+  def keep_texts(self, texts: Sequence[str]) -> tuple[np.ndarray, list[Kept]]:
+    return self._found.keep_texts(list(texts))
+
+  def pair_scores(self, text: Kept, images: Sequence[Kept]) -> np.ndarray:
+    return self._found.pair_scores(text, images)
+
   def about(self) -> dict[str, Any]:
     found = self._found
-    return dict(
+    more = {}
+    if getattr(found, "by", ""):
+      more["second_stage"] = dict(by=found.by, kept=found.kept_shapes())
+    return more | dict(
       dim=found.dim,
       image_size=list(found.image_size),
       filter=found.filter,
@@ -104,6 +131,7 @@ class Place:
     from tpr_jax import loading  # JAX takes seconds
 
     how = dataclasses.asdict(self.how)
+    how["second_stage"] = how["second_stage"] or ""
     return Towers(loading.load(self.place, batch=BATCH, **how))
 
 

@@ -22,13 +22,14 @@ from tpr_jax.data import images
 from tpr_jax.data.record import ImageError
 from tpr_jax.detect.boxes import Box
 from tpr_jax.metrics import calibration
-from tpr_jax.search import about, gallery
+from tpr_jax.metrics import rerank as reranking
+from tpr_jax.search import about, again, gallery
 from tpr_jax.search import where as conditions
 from tpr_jax.search.answer import Answer, Hit, Question, Stored
 from tpr_jax.search.encoder import Encoder, Lazy, Model, Place
 from tpr_jax.search.problems import AskedError, SearchError
 from tpr_jax.search.settings import FALSE_ALARMS, Load
-from tpr_jax.search.store import BOX, Store
+from tpr_jax.search.store import BOX, KEPT, Store
 
 SHOWN = ("size", "width", "height", "time")  # beside the columns of the side-car
 SHOWN_OF_PEOPLE = (*SHOWN, "detection_score")
@@ -145,6 +146,7 @@ class Index:
     where: str = "",
     image_weight: float = 0.5,
     false_alarms: float = FALSE_ALARMS,
+    rerank: int = 0,
   ) -> Answer:
     """The pictures that fit a sentence, a picture, or both, best first. Exact.
 
@@ -156,22 +158,49 @@ class Index:
       image_weight: of both, the share of the picture, between 0 and 1.
       false_alarms: of sentences about people who are not there, the share that may be
         answered as if somebody matched.
+      rerank: so many of the first are ordered again by the index's second stage.
 
     Raises:
-      SearchError: nothing is asked, the condition or the picture cannot be read, or the
-        model is not the index's own.
+      SearchError: nothing is asked, the condition or the picture cannot be read, the
+        model is not the index's own, or there is no second stage for `rerank`.
     """
     if not query.strip() and image is None:
       raise SearchError("a search needs a query, an image or both")
     self.check(where)  # before the seconds that a model takes
-    rows = self.rows(query, image)
-    asked = Question(rows, top, 0, where, image_weight, false_alarms)
+    self.check_rerank(rerank, query, image is not None)
+    rows, kept = self.rows(query, image), None
+    if rerank:
+      kept = self._encoder().keep_texts([query])[1][0]
+    asked = Question(rows, top, 0, where, image_weight, false_alarms, rerank, kept)
     return self.answers([asked])[0]
 
   def check(self, where: str) -> None:
     """Raises ConditionError where a condition cannot be read."""
     if where.strip():
       conditions.sql(where, self.columns)
+
+  @property
+  def second_stage(self) -> str:
+    """What orders the first pictures again; "": the index keeps nothing for it."""
+    return "" if self._look is None else self._look.by
+
+  def check_rerank(self, count: int, query: str, pictured: bool) -> None:
+    """Raises AskedError where `count` pictures cannot be looked at again.
+
+    Args:
+      query: the words. pictured: whether a picture is asked with, too.
+    """
+    if not count:
+      return
+    if self._look is None:
+      raise AskedError(
+        "This index keeps nothing to order the first pictures again (rerank): that"
+        " takes one that was made with --second_stage."
+      )
+    if pictured or not query.strip():
+      raise AskedError(
+        "The second look (rerank) compares words with pictures: ask by words alone."
+      )
 
   def answers(self, questions: Sequence[Question]) -> list[Answer]:
     """`search` by rows that are there already; what is known of all hits is read once.
@@ -200,6 +229,7 @@ class Index:
             probability=each.judged.of(place),
             box=_box(known[at]) if people else None,
             content=known[at]["file_hash" if people else "hash"],
+            second=each.again(place),
           )
           for place, at in enumerate(each.rows.tolist())
         ),
@@ -267,6 +297,7 @@ class Index:
       raise SearchError(f"{error}; --mode=index writes it again") from error
     self._store, self._version = store, version
     self._columns, self._metadata = store.columns, store.metadata
+    self._look = again.of(self.about["encoder"])
     self._gallery: gallery.Gallery | None = None
 
   @property
@@ -296,11 +327,30 @@ class Index:
       shares = (1 - asked.image_weight, asked.image_weight)
       both = (cosines["text"], cosines["image"])
       scores = gallery.standard(both, shares)
-    best = gallery.best(scores, self._vectors.order, asked.skip + asked.top, allowed)
+    last = asked.skip + asked.top
+    best = gallery.best(scores, self._vectors.order, max(last, asked.rerank), allowed)
+    second = np.zeros(0, np.float32)
+    if asked.rerank:
+      first = best[: asked.rerank]
+      order, second = self._looked_at(asked.kept, first, scores[first])
+      best[: asked.rerank] = first[order]
     searched = len(self._vectors) if allowed is None else int(allowed.sum())
-    rows = best[asked.skip :]
+    rows, shown = best[asked.skip : last], slice(asked.skip, last)
     judged = self._judged(asked, cosines, allowed, rows)
-    return _Chosen(rows, scores, cosines, asked.skip, searched, judged)
+    return _Chosen(rows, scores, cosines, asked.skip, searched, judged, second[shown])
+
+  def _looked_at(
+    self, text: Mapping[str, np.ndarray], rows: np.ndarray, cosines: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """(new order of these rows int [n], second scores float32 [n] in that order)."""
+    read = self._store.of_rows(self._vectors.ids[rows], [KEPT])
+    kept = [self._look.unpack(row[KEPT]) for row in read]
+    second = self._encoder().pair_scores(text, kept)
+    if not np.isfinite(second).all():
+      raise AskedError("the second stage's score of these words is not finite")
+    final = reranking.summed([second[None]], cosines[None], 1.0)
+    (order,) = reranking.order(final)
+    return order, second[order]
 
   def _judged(
     self,
@@ -336,8 +386,8 @@ class _Judged(NamedTuple):
 
 
 class _Chosen(NamedTuple):
-  """rows: int64, best first. scores, cosines: of all rows. The others: of a Question
-  and its Answer."""
+  """rows: int64, best first. scores, cosines: of all rows. second: of the first rows.
+  The others: of a Question and its Answer."""
 
   rows: np.ndarray
   scores: np.ndarray
@@ -345,6 +395,11 @@ class _Chosen(NamedTuple):
   skip: int
   searched: int
   judged: _Judged
+  second: np.ndarray
+
+  def again(self, place: int) -> float | None:
+    """The second stage's score of the row at this place, where there is one."""
+    return float(self.second[place]) if place < len(self.second) else None
 
 
 def check_row(row: np.ndarray, side: str) -> None:

@@ -21,14 +21,14 @@ from tqdm import tqdm
 from tpr_jax import calibration_files
 from tpr_jax.core import lock
 from tpr_jax.detect import place
-from tpr_jax.search import about, reading, sidecar, store, walk
+from tpr_jax.search import about, again, reading, sidecar, store, walk
 from tpr_jax.search.done import Done, report
 from tpr_jax.search.encoder import BATCH, Lazy, Model
 from tpr_jax.search.people import Cutter
 from tpr_jax.search.problems import SearchError
 from tpr_jax.search.reading import Broken, Copy, Frame, Fresh, Gone, Same
 from tpr_jax.search.settings import Indexing
-from tpr_jax.search.store import EMPTY, Known, Store
+from tpr_jax.search.store import EMPTY, KEPT, Known, Store
 from tpr_jax.search.walk import Found
 
 COMMIT, EVERY = 1024, 20.0  # rows, seconds: whichever comes first
@@ -78,9 +78,8 @@ class Indexer:
       walked = self._walk(found is None)
       opened = self._store(found)
       self._calibrate()
-      return _Update(
-        self.asked, walked, table, opened, self._encoder, self._cutter(), self._say
-      )()
+      makers = self._encoder, self._look, self._cutter()
+      return _Update(self.asked, walked, table, opened, *makers, self._say)()
 
   def _sidecar(self) -> sidecar.Sidecar | None:
     if self.asked.metadata is None:
@@ -102,7 +101,7 @@ class Indexer:
   def _calibrate(self) -> None:
     """Takes along what the model's folder says of probabilities, if it does."""
     model = about.read(self.asked.index)["model"]
-    if model["load"]:  # loaded otherwise than where its probabilities were fitted
+    if set(model["load"]) - {"second_stage"}:  # otherwise than where they were fitted
       return
     try:
       found = calibration_files.read(pathlib.Path(model["place"]))
@@ -176,16 +175,17 @@ class Indexer:
         lambda model: self._say(f"Loading {self.asked.model}"),
         lambda encoder: about.check_encoder(index, found, encoder),
       )
-    dim, people = found["encoder"]["dim"], self._detector is not None
-    return Store(index, dim, people=people)
+    self._look = again.of(found["encoder"])
+    kept, people = self._look is not None, self._detector is not None
+    return Store(index, found["encoder"]["dim"], kept=kept, people=people)
 
 
 class _Update:
   """The changes of one run, from what was walked to the last commit."""
 
-  def __init__(self, asked, walked, table, opened, encoder, cutter, say):
-    self.asked, self.walked, self.sidecar = asked, walked, table
-    self.store, self.encoder, self.cutter, self.say = opened, encoder, cutter, say
+  def __init__(self, asked, walked, table, opened, encoder, look, cutter, say):
+    self.asked, self.walked, self.sidecar, self.store = asked, walked, table, opened
+    self.encoder, self.look, self.cutter, self.say = encoder, look, cutter, say
     self.done = Done()
     self._rows: list[dict[str, Any]] = []
     # Rows without their vectors, and what the encoder makes those of.
@@ -299,7 +299,11 @@ class _Update:
     part, self._fresh = self._fresh[:most], self._fresh[most:]
     if not part:
       return
-    vectors = self.encoder().encode_images([prepared for _, prepared in part])
+    prepared = [each for _, each in part]
+    if self.look is None:
+      vectors, kept = self.encoder().encode_images(prepared), None
+    else:
+      vectors, kept = self.encoder().keep_images(prepared)
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():
       bad = part[int(np.argmin(finite))][0]["path"]
@@ -307,7 +311,9 @@ class _Update:
         f"the model's row of {bad} is not finite: its weights are damaged, or it"
         " overflows"
       )
-    for (row, _), vector in zip(part, vectors, strict=True):
+    for at, ((row, _), vector) in enumerate(zip(part, vectors, strict=True)):
+      if kept is not None:
+        row[KEPT] = self.look.pack(kept[at])
       self._rows.append({**row, "vector": vector})
     self.done.encoded += len(part)
 

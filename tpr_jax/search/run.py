@@ -25,6 +25,7 @@ def search(asked: Searching) -> int:
     where=asked.where,
     image_weight=asked.image_weight,
     false_alarms=asked.false_alarms,
+    rerank=asked.rerank,
   )
   if asked.json:
     whole = showing.plain(asked, found.about, answer)

@@ -11,6 +11,7 @@ from tpr_jax.search.problems import SearchError
 SHEETS = (".html", ".png")
 MOST = 10_000  # results of a search
 FALSE_ALARMS = 0.05
+RERANKED = 1_000  # most pictures of a second look
 LONGEST = 2_000  # characters of a sentence; towers read some 77 tokens of it
 
 
@@ -21,6 +22,7 @@ class Load:
   image_size: tuple[int, int] | None = None
   tokenizer: str | None = None
   activation: str | None = None
+  second_stage: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Searching:
     model: where the index's model is now; "": where it was.
     sheet: a page or a picture to write, or None.
     json: JSON to standard output in the place of the table.
-    false_alarms: of a Question (answer.py).
+    false_alarms, rerank: of a Question (answer.py).
   """
 
   index: pathlib.Path
@@ -57,6 +59,7 @@ class Searching:
   sheet: pathlib.Path | None = None
   json: bool = False
   false_alarms: float = FALSE_ALARMS
+  rerank: int = 0
 
 
 def indexing(
@@ -69,6 +72,7 @@ def indexing(
   tokenizer: str | None,
   activation: str | None,
   detect: Wanted | None = None,
+  second_stage: str | None = None,
 ) -> Indexing:
   """Raises SearchError: something is missing, or is not there."""
   for flag, value, what in (
@@ -83,7 +87,7 @@ def indexing(
     raise SearchError(f"--images={images}: expected a folder, and there is none")
   if table is not None and not table.is_file():
     raise SearchError(f"--metadata={metadata}: there is no such file")
-  load = Load(_size(image_size), tokenizer, activation)
+  load = Load(_size(image_size), tokenizer, activation, second_stage)
   return Indexing(model, folder, _path(index), table, load, detect)
 
 
@@ -96,6 +100,7 @@ def searching(
   where: str | None,
   image_weight: float | None,
   false_alarms: float = FALSE_ALARMS,
+  rerank: int = 0,
   model: str | None,
   sheet: str | None,
   json: bool,
@@ -125,6 +130,15 @@ def searching(
     raise SearchError(
       f"--false_alarms={false_alarms:g}: expected a share between 0 and 1"
     )
+  if not 0 <= rerank <= RERANKED:
+    raise SearchError(
+      f"--rerank={rerank}: expected the number of pictures to look at again, 0 (none)"
+      f" to {RERANKED:,}"
+    )
+  if rerank and image:
+    raise SearchError(
+      "--rerank compares words with pictures: leave --image out, or --rerank"
+    )
   if not 1 <= top <= MOST:
     raise SearchError(f"--top={top}: expected a whole number from 1 to {MOST:,}")
   if where is not None and not where.strip():
@@ -149,6 +163,7 @@ def searching(
     where=where or "",
     image_weight=weight,
     false_alarms=false_alarms,
+    rerank=rerank,
     model=model or "",
     sheet=out,
     json=json,

@@ -34,15 +34,17 @@ def table(answer: Answer) -> str:
   names = [name for name in first.values if name not in ("size", "width", "height")]
   both = list(first.cosines) if len(first.cosines) > 1 else []
   likely = ["match"] if first.probability is not None else []
+  twice = ["again"] if any(hit.second is not None for hit in answer.hits) else []
   boxes = ["box"] if answer.people else []
-  lines = [["", "path", "score", *likely, *both, *boxes, *names]]
+  lines = [["", "path", "score", *likely, *twice, *both, *boxes, *names]]
   for hit in answer.hits:
     cosines = [f"{hit.cosines[side]:.3f}" for side in both]
     values = [_cut(shown(hit.values[name])) for name in names]
     likely = [] if hit.probability is None else [percent(hit.probability)]
-    score = f"{hit.score:.3f}"
+    second = ["" if hit.second is None else f"{hit.second:.3f}"] if twice else []
     boxes = [] if hit.box is None else [box_text(hit.box)]
-    lines.append([str(hit.rank), hit.path, score, *likely, *cosines, *boxes, *values])
+    start = [str(hit.rank), hit.path, f"{hit.score:.3f}"]
+    lines.append([*start, *likely, *second, *cosines, *boxes, *values])
   return "\n".join(text.aligned(lines, left=2))
 
 
@@ -59,6 +61,7 @@ def plain(asked: Searching, about: Mapping[str, Any], answer: Answer) -> dict[st
     total=answer.total,
     matches=answer.matches,
     false_alarms=None if answer.matches is None else asked.false_alarms,
+    rerank=asked.rerank,
     hits=[plain_hit(hit) for hit in answer.hits],
   )
 
@@ -69,6 +72,7 @@ def plain_hit(hit: Hit) -> dict[str, Any]:
     rank=hit.rank,
     score=hit.score,
     probability=hit.probability,
+    second=hit.second,
     path=hit.path,
     box=None if hit.box is None else list(dataclasses.astuple(hit.box)),
     cosines=dict(hit.cosines),

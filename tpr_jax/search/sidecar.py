@@ -25,7 +25,7 @@ SUFFIXES = (".csv", ".tsv", ".json", ".jsonl")
 # Of the index itself; `time` may be given, and then stands before the file's own.
 TAKEN = (
   *("hash", "size", "modified", "changed", "width", "height", "file_time"),
-  *("thumbnail", "kind", "problem", "vector"),
+  *("thumbnail", "kind", "problem", "vector", "_kept"),
 )
 _NAME = re.compile(r"[^\W\d]\w*(?:[ -]\w+)*")
 _WHOLE = re.compile(r"-?(?:0|[1-9]\d{0,17})")  # "007" is a text

@@ -49,6 +49,7 @@ _FIXED = (
   ("kind", pa.string()),
   ("problem", pa.string()),
 )
+KEPT = "_kept"  # of a second stage (again.py); only there where there is one
 # What conditions may name, beside the columns of a side-car.
 ASKED = ("path", "time", "size", "width", "height", "file_time", "hash")
 # Of an index of people in frames, also. `hash` is then one of a person, `file_hash` of
@@ -93,14 +94,20 @@ class Store:
 
   Args:
     dim: D, of a table that is made if it is not there; None: it must be there.
-    people: of such a table, whether it has people in frames.
+    kept: such a table has the column for what a second stage keeps.
+    people: it has people in frames.
 
   Raises:
     SearchError: lancedb is missing, or there is no table that can be read.
   """
 
   def __init__(
-    self, place: pathlib.Path, dim: int | None = None, *, people: bool = False
+    self,
+    place: pathlib.Path,
+    dim: int | None = None,
+    *,
+    kept: bool = False,
+    people: bool = False,
   ):
     self.place = place / FOLDER
     database = _lancedb().connect(str(self.place))
@@ -119,7 +126,8 @@ class Store:
       # A process that was killed may have left a folder without any version.
       vector = pa.field("vector", pa.list_(pa.float32(), dim))
       fixed = _FIXED + _PEOPLE if people else _FIXED
-      schema = pa.schema([*(pa.field(*each) for each in fixed), vector])
+      more = [pa.field(KEPT, pa.binary())] if kept else []
+      schema = pa.schema([*(pa.field(*each) for each in fixed), vector, *more])
       mode = "overwrite" if (self.place / f"{TABLE}.lance").exists() else "create"
       self._table = database.create_table(TABLE, schema=schema, mode=mode)
 
@@ -142,7 +150,7 @@ class Store:
   @property
   def metadata(self) -> dict[str, str]:
     """Columns of the side-car: name -> kind (where.KINDS)."""
-    own = {*self._fixed, "vector"}
+    own = {*self._fixed, "vector", KEPT}
     return {f.name: _kind(f.type) for f in self._table.schema if f.name not in own}
 
   @property
@@ -200,8 +208,9 @@ class Store:
   def with_hash(self, hashes: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
     """hash of a file's content -> what the row of a whole picture, or the rows of a
     frame, say of this content."""
-    names = ("path", "hash", "width", "height", "thumbnail", "kind", "problem")
+    names = ["path", "hash", "width", "height", "thumbnail", "kind", "problem"]
     names += PEOPLE if self.people else ()
+    names += [KEPT] if KEPT in self._table.schema.names else []
     by_path: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for part in _parts(sorted(set(hashes))):
       condition = f"{_USABLE} and {self.content} in ({part})"

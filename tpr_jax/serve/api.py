@@ -44,6 +44,7 @@ class Api:
       dict(
         images=about["images"],
         model=about["model"]["place"],
+        second_stage=index.second_stage,
         version=index.version,
         total=len(index),
         people="detector" in index.about,
@@ -118,8 +119,11 @@ class Api:
       top=int(given["top"]),
       skip=int(given["skip"]),
       false_alarms=given["false_alarms"],
+      rerank=int(given["rerank"]),
     )
-    self._engine.index.check(asked.where)  # before anything waits for the model
+    index = self._engine.index
+    index.check(asked.where)  # before anything waits for the model
+    index.check_rerank(asked.rerank, asked.query, image is not None)
     found = await self._engine.search(asked, given.get("version"))
     self._write(
       request,
@@ -129,6 +133,7 @@ class Api:
       like=given.get("like"),
       upload=given.get("upload"),
       skip=asked.skip or None,
+      rerank=asked.rerank or None,
       version=found.version,
       searched=found.answer.searched,
       found=len(found.answer.hits),

@@ -49,6 +49,7 @@ class Asked:
   top: int = limits.TOP
   skip: int = 0
   false_alarms: float = FALSE_ALARMS
+  rerank: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +93,7 @@ class Engine:
     for count in (1, BATCH):
       encoder.encode_texts(["a person"] * count)
     self._sentences: Kept[np.ndarray] = Kept(_SENTENCES)
+    self._looks: Kept[Mapping[str, np.ndarray]] = Kept(_SENTENCES)
     self._given: Kept[Given] = Kept(limits.UPLOADS, limits.UPLOAD_SECONDS, clock)
     self._thumbnails: Kept[bytes] = Kept(_THUMBNAILS)
     self._worker = Worker(self._act, batch=BATCH)
@@ -138,7 +140,7 @@ class Engine:
           409, "The index has changed since the first of these results: search again."
         )
       else:
-        questions[at] = _question(job.asked, sentences)
+        questions[at] = self._question(job.asked, sentences)
     if questions:
       found = index.answers([*questions.values()])
       for at, answer in zip(questions, found, strict=True):
@@ -158,6 +160,29 @@ class Engine:
         self._sentences.put(each, row)
         found[each] = row
     return found
+
+  def _question(self, asked: Asked, sentences: Mapping[str, np.ndarray]) -> Question:
+    rows, kept = {}, None
+    if asked.query:
+      rows["text"] = sentences[asked.query]
+      check_row(rows["text"], "words")
+    if asked.image is not None:
+      rows["image"] = asked.image
+    if asked.rerank:
+      kept = self._looks.get(asked.query)
+      if kept is None:
+        kept = self.index.encoder().keep_texts([asked.query])[1][0]
+        self._looks.put(asked.query, kept)
+    return Question(
+      rows,
+      top=asked.top,
+      skip=asked.skip,
+      where=asked.where,
+      image_weight=asked.image_weight,
+      false_alarms=asked.false_alarms,
+      rerank=asked.rerank,
+      kept=kept,
+    )
 
   # --- pictures -------------------------------------------------------------------
 
@@ -227,20 +252,3 @@ class Engine:
     self._thumbnails = Kept(_THUMBNAILS)  # of pictures that may be gone
     print(f"Version {newer.version}: {len(newer):,} pictures", flush=True)
     return True
-
-
-def _question(asked: Asked, sentences: Mapping[str, np.ndarray]) -> Question:
-  rows = {}
-  if asked.query:
-    rows["text"] = sentences[asked.query]
-    check_row(rows["text"], "words")
-  if asked.image is not None:
-    rows["image"] = asked.image
-  return Question(
-    rows,
-    top=asked.top,
-    skip=asked.skip,
-    where=asked.where,
-    image_weight=asked.image_weight,
-    false_alarms=asked.false_alarms,
-  )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tpr_jax.search.settings import FALSE_ALARMS
+from tpr_jax.search.settings import FALSE_ALARMS, RERANKED
 from tpr_jax.serve import limits
 from tpr_jax.serve.problems import Refused
 
@@ -41,6 +41,14 @@ SEARCH: dict[str, dict[str, Any]] = {
     default=FALSE_ALARMS,
     description="Of sentences about people who are not there, the share that may be"
     " told that somebody matches.",
+  ),
+  "rerank": dict(
+    type="integer",
+    minimum=0,
+    maximum=RERANKED,
+    default=0,
+    description="So many of the first results are ordered again by the index's second"
+    " stage, where it has one (`second_stage` of /api/index), for words alone.",
   ),
   "where": dict(
     type="string",

@@ -203,6 +203,11 @@ def _schemas() -> dict[str, Any]:
       description="Of being a picture of the person that the words describe; null where"
       " it is not known.",
     ),
+    second=dict(
+      type=["number", "null"],
+      description="The second stage's score: such hits are in the order of second +"
+      " score, before all others; null where it was not asked for.",
+    ),
     path=dict(
       type="string",
       description="Of the picture or the frame, below the folder of pictures.",
@@ -263,6 +268,9 @@ def _schemas() -> dict[str, Any]:
     Index=_object(
       images=dict(type="string", description="The folder's name."),
       model=dict(type="string", description="Its name."),
+      second_stage=dict(
+        type="string", description="What `rerank` orders by; empty: there is none."
+      ),
       version=_WHOLE,
       total=_WHOLE,
       people=dict(

@@ -9,6 +9,7 @@ import * as viewer from "./viewer.js";
 import { $, count, facts, make, percent } from "./words.js";
 
 const PAGE = 48;
+const TWICE = 100; // results that are looked at again
 const EXAMPLES = [
   "a woman in a red coat",
   "a man with a black backpack and a white cap",
@@ -25,6 +26,7 @@ let hits = [];
 let version = null;
 let running = null;
 let limits = null;
+let twice = false; // whether the index can look twice
 
 // --- what is asked
 
@@ -33,6 +35,7 @@ function request() {
   if (by?.like) found.like = by.like;
   if (by?.upload) found.upload = by.upload;
   if (by && found.query) found.image_weight = Number($("weight").value);
+  if (twice && !by && $("twice-on").checked) found.rerank = TWICE;
   return found;
 }
 
@@ -50,6 +53,7 @@ function setBy(picture) {
 
 function weighing() {
   $("weighing").hidden = !(by && $("query").value.trim());
+  $("twice").hidden = !twice || Boolean(by);
 }
 
 function remember(found) {
@@ -62,6 +66,7 @@ function recall(state) {
   $("query").value = state?.query ?? "";
   $("where").value = state?.where ?? "";
   if (state?.image_weight) $("weight").value = state.image_weight;
+  $("twice-on").checked = Boolean(state?.rerank);
   setBy(state?.by ?? null);
   filter.mark();
   run({ keep: true });
@@ -248,6 +253,7 @@ function listen() {
   });
   $("query").addEventListener("input", weighing);
   $("weight").addEventListener("change", () => run());
+  $("twice-on").addEventListener("change", () => run());
   $("by-remove").addEventListener("click", () => {
     setBy(null);
     run();
@@ -308,6 +314,8 @@ async function begin() {
   try {
     const about = await api.about();
     limits = about.limits;
+    twice = Boolean(about.second_stage);
+    weighing();
     filter.columns(about.columns);
     $("total").textContent = count(about.total);
     $("about").textContent = `${count(about.total)} ${about.people ? "people in frames" : "pictures"} of “${about.images}”, by the model “${about.model}”. ${about.problem}`;

@@ -23,6 +23,7 @@ export function show(number) {
   ]);
   const rows = [["rank", String(hit.rank)], ["score", hit.score.toFixed(3)]];
   if (hit.probability !== null) rows.push(["match", percent(hit.probability)]);
+  if (hit.second !== null) rows.push(["second look", hit.second.toFixed(3)]);
   if (cosines.length > 1) rows.push(...cosines);
   rows.push(...facts(hit), ...measures(hit));
   $("viewer-facts").replaceChildren(

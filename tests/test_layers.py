@@ -72,6 +72,7 @@ LAYER = dict(
   model_eval=7,
   matrix=8,
   filter=8,
+  detect=6,
   search=8,
   serve=8.2,
   search_flags=8.5,

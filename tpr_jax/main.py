@@ -40,7 +40,9 @@ Modes (`--mode`):
            Perfetto or TensorBoard, in `--out` (default: runs/NAME-profile)
   index    embeds the pictures of a folder by any model, `--run=RUN_OR_MODEL
            --images=FOLDER --index=DIR`, with a table about them (`--metadata=FILE`) if
-           there is one; the same command again does what is new, changed or gone
+           there is one; or the people that a detector finds in them (`--detect=FOLDER`
+           of transformers, or `FILE.onnx`); the same command again does what is new,
+           changed or gone
   search   finds pictures of an index (`--index=DIR`) by a sentence (`--query`), by a
            picture (`--image`) or both, among those that meet a condition (`--where`): a
            table, JSON (`--json`), a page or a picture (`--sheet`)

@@ -3,6 +3,7 @@
 from absl import flags
 
 from tpr_jax import config as configs
+from tpr_jax.detect import wanted
 from tpr_jax.search import settings
 from tpr_jax.serve import settings as serve_settings
 
@@ -10,7 +11,9 @@ INDEX = flags.DEFINE_string(
   "index", None, "index, search, serve: the folder that holds the index."
 )
 IMAGES = flags.DEFINE_string(
-  "images", None, "index: the folder of pictures, one person each; subfolders too."
+  "images",
+  None,
+  "index: the folder of pictures, one person each (or --detect); subfolders too.",
 )
 METADATA = flags.DEFINE_string(
   "metadata",
@@ -25,6 +28,31 @@ TOKENIZER = flags.DEFINE_string(
 )
 ACTIVATION = flags.DEFINE_string(
   "activation", None, "index: of weights that do not say, quick_gelu or gelu."
+)
+DETECT = flags.DEFINE_string(
+  "detect",
+  None,
+  "index: pictures are scenes, of which people are cut out by this detector: a folder"
+  " of transformers, or an .onnx file.",
+)
+DETECT_SCORE = flags.DEFINE_float(
+  "detect_score", wanted.SCORE, "index: the least score of a person."
+)
+DETECT_HEIGHT = flags.DEFINE_integer(
+  "detect_height", wanted.HEIGHT, "index: the least height of a person, in pixels."
+)
+DETECT_MARGIN = flags.DEFINE_float(
+  "detect_margin",
+  wanted.MARGIN,
+  "index: what is cut out more on each side, as a share of the box's sides.",
+)
+DETECT_CLASS = flags.DEFINE_string(
+  "detect_class", wanted.PERSON, "index: the name of the class, or its number."
+)
+DETECT_SIZE = flags.DEFINE_string(
+  "detect_size",
+  None,
+  "index: HEIGHTxWIDTH that an .onnx file sees, where it leaves that open.",
 )
 SECOND_STAGE = flags.DEFINE_string(
   "second_stage",
@@ -78,6 +106,8 @@ AUDIT = flags.DEFINE_string(
 )
 TLS_CERT = flags.DEFINE_string("tls_cert", None, "serve: a certificate, PEM; HTTPS.")
 TLS_KEY = flags.DEFINE_string("tls_key", None, "serve: its key, PEM.")
+_DETECT = tuple(f"detect_{name}" for name in ("score", "height", "margin"))
+_DETECT += ("detect_class", "detect_size")
 _INDEX = (
   "images",
   "metadata",
@@ -85,6 +115,8 @@ _INDEX = (
   "tokenizer",
   "activation",
   "second_stage",
+  "detect",
+  *_DETECT,
 )
 _SEARCH = (
   "query",
@@ -116,7 +148,8 @@ def check(mode: str) -> None:
 
 
 def indexing(model: str | None) -> settings.Indexing:
-  """What is asked for; model: --run. Raises SearchError: `settings.indexing`."""
+  """What is asked for; model: --run. Raises SearchError: `settings.indexing`;
+  DetectorError, ConfigError: of --detect and its flags."""
   return settings.indexing(
     model=model,
     images=IMAGES.value,
@@ -126,6 +159,25 @@ def indexing(model: str | None) -> settings.Indexing:
     tokenizer=TOKENIZER.value,
     activation=ACTIVATION.value,
     second_stage=SECOND_STAGE.value,
+    detect=_detecting(),
+  )
+
+
+def _detecting() -> wanted.Wanted | None:
+  """Raises DetectorError: `wanted.wanted`; ConfigError: flags of no detector."""
+  if DETECT.value is None:
+    if idle := [name for name in _DETECT if flags.FLAGS[name].present]:
+      raise configs.ConfigError(
+        f"--{idle[0]} is for --detect=DETECTOR, which is missing"
+      )
+    return None
+  return wanted.wanted(
+    DETECT.value,
+    score=DETECT_SCORE.value,
+    height=DETECT_HEIGHT.value,
+    margin=DETECT_MARGIN.value,
+    person=DETECT_CLASS.value,
+    size=DETECT_SIZE.value,
   )
 
 

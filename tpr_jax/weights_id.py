@@ -47,9 +47,9 @@ def of(place: str | os.PathLike) -> WeightsId:
     return _of_run(path)
   if path.is_dir():
     files = (file for file in path.iterdir() if file.suffix in _READ)
-    return WeightsId(str(path.resolve()), _digest(path, files))
+    return WeightsId(str(path.resolve()), digest(path, files))
   if path.is_file():
-    return WeightsId(str(path.resolve()), _digest(path.parent, [path]))
+    return WeightsId(str(path.resolve()), digest(path.parent, [path]))
   return WeightsId(str(place), f"hub:{place}")  # if there is none, loading says so
 
 
@@ -63,11 +63,11 @@ def _of_run(folder: pathlib.Path) -> WeightsId:
     saved.close()
   about = RunFolder(folder, False).read()
   settings = json.dumps([about.get("weights", {}), state], sort_keys=True)
-  digest = _digest(folder, [folder / "config.json"], settings)
-  return WeightsId(str(folder.resolve()), digest, step, "finished" in about)
+  found = digest(folder, [folder / "config.json"], settings)
+  return WeightsId(str(folder.resolve()), found, step, "finished" in about)
 
 
-def _digest(folder: pathlib.Path, files: Iterable[pathlib.Path], also: str = "") -> str:
+def digest(folder: pathlib.Path, files: Iterable[pathlib.Path], also: str = "") -> str:
   """Hex digest of names (relative to the folder) and contents."""
   found = hashlib.blake2b(also.encode(), digest_size=16)
   for path in sorted(file for file in files if file.is_file()):

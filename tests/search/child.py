@@ -1,4 +1,4 @@
-"""An indexer that kills itself at a moment: python -m tests.search.child FOLDER INDEX S
+"""An indexer that kills itself: python -m tests.search.child FOLDER INDEX S [--detect]
 
 S seconds of its own work (processor time) after it has begun to read pictures, as
 SIGKILL does it. By the clock, a busy machine would never let it begin.
@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 
-from tests.search import place
+from tests.search import figures, place
 from tpr_jax.search import indexing, reading
 
 
@@ -22,7 +22,7 @@ def kill_after(seconds):
   os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main(images, index, seconds):
+def main(images, index, seconds, *detect):
   indexing.BATCH, indexing.COMMIT = 3, 5
   begin = reading.outcomes
 
@@ -31,7 +31,8 @@ def main(images, index, seconds):
     return begin(*given)
 
   reading.outcomes = outcomes
-  place.index(pathlib.Path(images), pathlib.Path(index))
+  detector = figures.Figures() if detect else None
+  place.index(pathlib.Path(images), pathlib.Path(index), detector=detector)
   os._exit(0)  # done before its time
 
 

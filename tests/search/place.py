@@ -123,11 +123,13 @@ def folder(root, count=6):
   return root
 
 
-def index(images, place, model=None, metadata=None):
+def index(images, place, model=None, metadata=None, detector=None):
   """Brings an index up to date -> (what was done, lines told)."""
   said = []
-  asked = settings.Indexing("a model", images, place, metadata)
-  return indexing.Indexer(asked, model or Model(), said.append)(), said
+  wanted = detector and detector.wanted
+  asked = settings.Indexing("a model", images, place, metadata, detect=wanted)
+  indexer = indexing.Indexer(asked, model or Model(), said.append, detector)
+  return indexer(), said
 
 
 def opened(place, model=None):

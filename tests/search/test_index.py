@@ -10,6 +10,7 @@ import pytest
 
 from tests.search import place
 from tpr_jax.core import lock
+from tpr_jax.search import done as done_file
 from tpr_jax.search import indexing
 from tpr_jax.search.problems import SearchError
 from tpr_jax.search.store import Store
@@ -116,7 +117,7 @@ def test_broken_pictures_are_listed_and_cost_nothing_later(images, tmp_path, tru
   done, said = place.index(images, tmp_path / "index")
   assert counts(done, "new", "encoded", "broken") == dict(new=9, encoded=6, broken=4)
   assert any("4 broken" in line for line in said)
-  listed = json.loads((tmp_path / "index" / indexing.BROKEN).read_text())
+  listed = json.loads((tmp_path / "index" / done_file.BROKEN).read_text())
   names = {name: why for kind in listed["found"].values() for name, why in kind.items()}
   assert set(names) == {"cam0/bad.jpg", "empty.png", "lost.png", "cut.png"}
   assert "not a picture" in names["cam0/bad.jpg"] and "link" in names["lost.png"]
@@ -133,7 +134,19 @@ def test_broken_pictures_are_listed_and_cost_nothing_later(images, tmp_path, tru
   assert counts(done, "changed", "deleted", "broken") == dict(
     changed=1, deleted=2, broken=0
   )
-  assert not (tmp_path / "index" / indexing.BROKEN).exists()
+  assert not (tmp_path / "index" / done_file.BROKEN).exists()
+
+
+def test_a_picture_that_breaks_leaves_the_results(images, tmp_path, trusted):
+  place.index(images, tmp_path / "index")
+  (images / "cam0" / "000.png").write_bytes(b"broken")
+  place.write(images / "cam1" / "001.png", "blue", 60)  # in the same batch
+  done, _ = place.index(images, tmp_path / "index")
+  assert counts(done, "changed", "broken", "encoded") == dict(
+    changed=2, broken=1, encoded=1
+  )
+  found = place.paths(place.opened(tmp_path / "index").search("red", top=9))
+  assert len(found) == 5 and "cam0/000.png" not in found
 
 
 def test_what_cannot_be_opened_is_tried_again(images, tmp_path, trusted):

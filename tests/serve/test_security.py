@@ -20,6 +20,7 @@ GUARDED = [
   ("POST", "/api/pictures"),
   ("GET", f"/api/pictures/{'0' * 32}/thumbnail"),
   ("GET", f"/api/pictures/{'0' * 32}/view"),
+  ("GET", f"/api/pictures/{'0' * 32}/frame"),
 ]
 
 

@@ -10,7 +10,8 @@ from tpr_jax.search.encoder import Encoder
 from tpr_jax.search.problems import SearchError
 
 FILE, LOCK = "index.json", ".index.lock"
-FORMAT = 1  # of the table and of this file
+# Of the table and of this file: an index of whole pictures, and of people in frames.
+FORMAT, FORMAT_OF_PEOPLE = 1, 2
 _AGAIN = "An index is of one model: give another folder with --index=DIR"
 
 
@@ -34,27 +35,32 @@ def read(index: pathlib.Path) -> dict[str, Any] | None:
     found = configs.read_json(path)
   except ValueError as error:
     raise SearchError(f"{path} is not valid JSON: {error}") from error
-  if found.get("format") != FORMAT:
+  if found.get("format") not in (FORMAT, FORMAT_OF_PEOPLE):
     raise SearchError(
-      f"{path}: found format {found.get('format')!r}, expected {FORMAT}: it was written"
-      f" by tpr_jax {found.get('version', 'of an unknown version')}; index again"
+      f"{path}: found format {found.get('format')!r}, expected {FORMAT} or"
+      f" {FORMAT_OF_PEOPLE}: it was written by tpr_jax"
+      f" {found.get('version', 'of an unknown version')}; index again"
     )
   return found
 
 
 def make(
-  images: pathlib.Path, identity: Mapping[str, Any], encoder: Encoder
+  images: pathlib.Path,
+  identity: Mapping[str, Any],
+  encoder: Encoder,
+  detector: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-  """The content of a new index.json."""
-  return configs.plain(
-    dict(
-      format=FORMAT,
-      version=metadata.version("tpr_jax"),
-      images=str(images.resolve()),
-      model=dict(identity),
-      encoder=encoder.about(),
-    )
+  """The content of a new index.json. identity: of the model; detector: its own."""
+  found = dict(
+    format=FORMAT if detector is None else FORMAT_OF_PEOPLE,
+    version=metadata.version("tpr_jax"),
+    images=str(images.resolve()),
+    model=dict(identity),
+    encoder=encoder.about(),
   )
+  if detector is not None:
+    found["detector"] = dict(detector)
+  return configs.plain(found)
 
 
 def write(index: pathlib.Path, found: Mapping[str, Any]) -> None:
@@ -95,6 +101,42 @@ def check_encoder(
     raise SearchError(
       f"{index} was made with another preprocessing (there -> now):"
       f" {'; '.join(changed)}. {_AGAIN}"
+    )
+
+
+def check_detector(
+  index: pathlib.Path, found: Mapping[str, Any], given: Mapping[str, Any] | None
+) -> None:
+  """Raises SearchError where people would be cut out in another way, or not at all.
+
+  Args:
+    given: identity of the detector that is asked for; None: none is.
+  """
+  own = found.get("detector")
+  if own is None and given is None:
+    return
+  again = _AGAIN.replace("model", "detector")
+  if own is None:
+    raise SearchError(
+      f"{index} is of whole pictures, made without --detect. An index is of pictures or"
+      " of people in frames: give another folder with --index=DIR"
+    )
+  if given is None:
+    raise SearchError(
+      f"{index} is of people in frames, whom {_named(own)} found: give it again,"
+      f" --detect={own['place']}"
+    )
+  given = configs.plain(dict(given))
+  if own["digest"] != given["digest"]:
+    raise SearchError(
+      f"{index} has people whom {_named(own)} found; {_named(given)} holds other"
+      f" weights, which would find others. {again}"
+    )
+  if own["settings"] != given["settings"]:
+    changed = "; ".join(configs.differences(own["settings"], given["settings"]))
+    raise SearchError(
+      f"{index} was made by the same detector with other settings (--detect_...; there"
+      f" -> given): {changed}. {again}"
     )
 
 

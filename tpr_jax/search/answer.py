@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tpr_jax.detect.boxes import Box
 from tpr_jax.search.settings import FALSE_ALARMS
 
 
@@ -36,17 +37,22 @@ class Question:
 
 @dataclasses.dataclass(frozen=True)
 class Hit:
-  """One picture that was found.
+  """One picture, or one person in a frame, that was found.
 
   Attributes:
     score: the cosine; of a sentence with a picture, the weighted sum of standard
       scores (`gallery.standard`).
     cosines: "text", "image" -> cosine, of what was asked with.
-    values: columns -> value: size, width, height, time and those of the side-car.
+    path: of the picture, or of the frame; below the folder.
+    values: columns -> value: size, width, height, time, of a person detection_score,
+      and those of the side-car.
     thumbnail: JPEG.
-    key: the hash of its content (`photo.digest`), the same in every version.
+    key: the hash of its content (`photo.digest`), the same in every version; of a
+      person, `people.key`.
     probability: of being a picture of the person that the words describe, where one of
       two such people is in the index at all; None where it is not known.
+    box: where the person is in the frame, in its pixels; None: a whole picture.
+    content: the hash of the file.
     second: the second stage's score, where it was asked for: such hits are in the order
       of second + score, before all others.
   """
@@ -59,6 +65,8 @@ class Hit:
   thumbnail: bytes
   key: str
   probability: float | None = None
+  box: Box | None = None
+  content: str = ""
   second: float | None = None
 
 
@@ -69,20 +77,27 @@ class Stored:
   Attributes:
     paths: below the folder of pictures.
     row: float32 [D], unit. thumbnail: JPEG.
+    content: the hash of the files: the key itself, but for a person in a frame.
+    box: of a person in the frame. cut: what was cut out there, with its margin.
   """
 
   key: str
   paths: tuple[str, ...]
   row: np.ndarray
   thumbnail: bytes
+  content: str
+  box: Box | None = None
+  cut: Box | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-  """hits: best first. searched, total: pictures that fit the condition, and all.
+  """hits: best first. searched, total: pictures (or people) that fit the condition,
+  and all. people: these are people in frames.
   matches: is the person among those searched at all? None: not known."""
 
   hits: tuple[Hit, ...]
   searched: int
   total: int
   matches: bool | None = None
+  people: bool = False

@@ -9,6 +9,7 @@ It reads the version of the moment when it was opened, whatever is written meanw
 """
 
 import copy
+import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ import numpy as np
 from tpr_jax import calibration_files
 from tpr_jax.data import images
 from tpr_jax.data.record import ImageError
+from tpr_jax.detect.boxes import Box
 from tpr_jax.metrics import calibration
 from tpr_jax.metrics import rerank as reranking
 from tpr_jax.search import about, again, gallery
@@ -27,9 +29,10 @@ from tpr_jax.search.answer import Answer, Hit, Question, Stored
 from tpr_jax.search.encoder import Encoder, Lazy, Model, Place
 from tpr_jax.search.problems import AskedError, SearchError
 from tpr_jax.search.settings import FALSE_ALARMS, Load
-from tpr_jax.search.store import KEPT, Store
+from tpr_jax.search.store import BOX, KEPT, Store
 
 SHOWN = ("size", "width", "height", "time")  # beside the columns of the side-car
+SHOWN_OF_PEOPLE = (*SHOWN, "detection_score")
 
 
 class Index:
@@ -74,7 +77,7 @@ class Index:
     return cls(path, _model(found, model) if found else None)
 
   def __len__(self) -> int:
-    """Pictures that can be found."""
+    """Pictures, or people in frames, that can be found."""
     return len(self._vectors)
 
   @property
@@ -116,12 +119,13 @@ class Index:
     version = store.pin()
     found = about.read(self.place)
     same = found is not None and all(
-      found[name] == self.about[name] for name in ("images", "model", "encoder")
+      found.get(name) == self.about.get(name)
+      for name in ("images", "model", "encoder", "detector")
     )
     if not same:
       raise SearchError(
-        f"{self.place} is now of another folder or model than when it was opened: open"
-        " it anew"
+        f"{self.place} is now of another folder, model or detector than when it was"
+        " opened: open it anew"
       )
     if version == self._version:
       return self
@@ -205,8 +209,9 @@ class Index:
       ConditionError: a condition cannot be read.
     """
     found = [self._chosen(each) for each in questions]
-    names = [*SHOWN, *self.metadata]
-    columns = [*names, "hash", "thumbnail"]
+    people = self._store.people
+    names = [*(SHOWN_OF_PEOPLE if people else SHOWN), *self.metadata]
+    columns = [*names, "hash", "thumbnail", *(("file_hash", *BOX) if people else ())]
     wanted = np.unique(np.concatenate([each.rows for each in found]))
     read = self._store.of_rows(self._vectors.ids[wanted], columns)
     known = dict(zip(wanted.tolist(), read, strict=True))
@@ -222,6 +227,8 @@ class Index:
             thumbnail=known[at]["thumbnail"],
             key=known[at]["hash"],
             probability=each.judged.of(place),
+            box=_box(known[at]) if people else None,
+            content=known[at]["file_hash" if people else "hash"],
             second=each.again(place),
           )
           for place, at in enumerate(each.rows.tolist())
@@ -229,6 +236,7 @@ class Index:
         each.searched,
         len(self._vectors),
         each.judged.matches,
+        people,
       )
       for each in found
     ]
@@ -258,9 +266,12 @@ class Index:
     return found
 
   def stored(self, key: str) -> Stored | None:
-    """The picture whose content has this hash (32 hex digits); None: there is none."""
+    """The picture or person with this key (32 hex digits); None: there is none."""
     rows = self._vectors.like(key)
-    columns = ("hash", "thumbnail")
+    people = self._store.people
+    columns = ["hash", "thumbnail"]
+    if people:
+      columns += ["file_hash", "width", "height", *BOX]
     listed = self._store.of_rows(self._vectors.ids[rows], columns)
     same = [
       (at, row) for at, row in zip(rows, listed, strict=True) if row["hash"] == key
@@ -269,7 +280,12 @@ class Index:
       return None
     at, first = same[0]
     paths = tuple(sorted(row["path"] for _, row in same))
-    return Stored(key, paths, self._vectors.vectors[at], first["thumbnail"])
+    found = Stored(key, paths, self._vectors.vectors[at], first["thumbnail"], key)
+    if not people:
+      return found
+    box, margin = _box(first), self.about["detector"]["settings"]["margin"]
+    cut = box.widened(margin, first["width"], first["height"])
+    return dataclasses.replace(found, content=first["file_hash"], box=box, cut=cut)
 
   # --- inside ---------------------------------------------------------------------
 
@@ -353,6 +369,10 @@ class Index:
     seen = calibration.background(searched)
     matches = made.presence(seen) >= made.threshold(asked.false_alarms)
     return _Judged(made.probabilities(seen, cosines["text"][rows]), matches)
+
+
+def _box(row: Mapping[str, Any]) -> Box:
+  return Box(*(row[name] for name in BOX))
 
 
 class _Judged(NamedTuple):

@@ -4,10 +4,12 @@ What is new or changed is read; what is new by its content is encoded; what move
 its row along; what is gone is removed last. Rows are written in batches, each whole or
 not at all, so a process that is killed loses the batch in hand, and the same command
 does the rest. Readers see the version that they opened.
+
+With a detector, pictures are frames: each has a row for every person in it, all of them
+in one commit, or one row that says that it has none.
 """
 
 import contextlib
-import dataclasses
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,36 +19,20 @@ import numpy as np
 from tqdm import tqdm
 
 from tpr_jax import calibration_files
-from tpr_jax import config as configs
 from tpr_jax.core import lock
-from tpr_jax.core.times import duration
-from tpr_jax.data.damage import Damage
-from tpr_jax.search import about, again, reading, sidecar, walk
+from tpr_jax.detect import place
+from tpr_jax.search import about, again, reading, sidecar, store, walk
+from tpr_jax.search.done import Done, report
 from tpr_jax.search.encoder import BATCH, Lazy, Model
+from tpr_jax.search.people import Cutter
 from tpr_jax.search.problems import SearchError
-from tpr_jax.search.reading import Broken, Copy, Fresh, Gone, Same
+from tpr_jax.search.reading import Broken, Copy, Frame, Fresh, Gone, Same
 from tpr_jax.search.settings import Indexing
-from tpr_jax.search.store import KEPT, Known, Store
+from tpr_jax.search.store import EMPTY, KEPT, Known, Store
 from tpr_jax.search.walk import Found
 
-BROKEN = "broken.json"
 COMMIT, EVERY = 1024, 20.0  # rows, seconds: whichever comes first
 _UPDATED = 4096  # rows of a change of metadata in one commit
-
-
-@dataclasses.dataclass
-class Done:
-  """What a run did. encoded: pictures; seconds: that reading and encoding took."""
-
-  new: int = 0
-  changed: int = 0
-  renamed: int = 0
-  deleted: int = 0
-  unchanged: int = 0
-  described: int = 0
-  broken: int = 0
-  encoded: int = 0
-  seconds: float = 0.0
 
 
 class Indexer:
@@ -56,6 +42,7 @@ class Indexer:
     asked: checked settings.
     model: what encodes.
     say: takes lines for people.
+    detector: of `asked.detect`; None: what that says.
   """
 
   def __init__(
@@ -63,12 +50,17 @@ class Indexer:
     asked: Indexing,
     model: Model,
     say: Callable[[str], None] = lambda line: print(line, flush=True),
+    detector: place.Place | None = None,
   ):
     self.asked, self._model, self._say = asked, model, say
+    if detector is None and asked.detect is not None:
+      detector = place.Place(asked.detect)
+    self._detector, self._loaded = detector, None
 
   def __call__(self) -> Done:
     """Raises:
-    SearchError: the folders, the side-car or the model do not fit.
+    SearchError: the folders, the side-car, the model or the detector do not fit.
+    DetectorError: the detector cannot be used.
     """
     with self._alone():
       found = about.read(self.asked.index)
@@ -76,18 +68,35 @@ class Indexer:
         self._same_folder(found)
         identity = self._model.identity()
         about.check_weights(self.asked.index, found, identity)
+        detector = self._detector and self._detector.identity()
+        about.check_detector(self.asked.index, found, detector)
         if found["model"]["place"] != identity["place"]:  # searches look for it there
           model = {**found["model"], "place": identity["place"]}
           found = {**found, "model": model}
           about.write(self.asked.index, found)
-      table = sidecar.read(self.asked.metadata) if self.asked.metadata else None
+      table = self._sidecar()
       walked = self._walk(found is None)
-      store = self._store(found)
+      opened = self._store(found)
       self._calibrate()
-      update = _Update(
-        self.asked, walked, table, store, self._encoder, self._look, self._say
-      )
-      return update()
+      makers = self._encoder, self._look, self._cutter()
+      return _Update(self.asked, walked, table, opened, *makers, self._say)()
+
+  def _sidecar(self) -> sidecar.Sidecar | None:
+    if self.asked.metadata is None:
+      return None
+    taken = store.PEOPLE if self._detector else ()
+    return sidecar.read(self.asked.metadata, taken)
+
+  def _cutter(self) -> Cutter | None:
+    if self._detector is None:
+      return None
+    detector = self._loaded or Lazy(
+      self._detector,
+      lambda detector: self._say(f"Loading {self.asked.detect.place}"),
+      lambda detector: None,
+    )
+    prepare = lambda pixels: self._encoder().prepare(pixels)
+    return Cutter(detector, self.asked.detect, prepare)
 
   def _calibrate(self) -> None:
     """Takes along what the model's folder says of probabilities, if it does."""
@@ -152,8 +161,12 @@ class Indexer:
     index = self.asked.index
     if found is None:
       identity = self._model.identity()
+      detector = None
+      if self._detector is not None:  # one that cannot be used claims no folder
+        detector, loaded = self._detector.identity(), self._detector.load()
+        self._loaded = lambda: loaded
       encoder = self._model.load()
-      found = about.make(self.asked.images, identity, encoder)
+      found = about.make(self.asked.images, identity, encoder, detector)
       about.write(index, found)
       self._encoder = lambda: encoder
     else:
@@ -163,18 +176,20 @@ class Indexer:
         lambda encoder: about.check_encoder(index, found, encoder),
       )
     self._look = again.of(found["encoder"])
-    return Store(index, found["encoder"]["dim"], kept=self._look is not None)
+    kept, people = self._look is not None, self._detector is not None
+    return Store(index, found["encoder"]["dim"], kept=kept, people=people)
 
 
 class _Update:
   """The changes of one run, from what was walked to the last commit."""
 
-  def __init__(self, asked, walked, table, store, encoder, look, say):
-    self.asked, self.walked, self.sidecar, self.look = asked, walked, table, look
-    self.store, self.encoder, self.say = store, encoder, say
+  def __init__(self, asked, walked, table, opened, encoder, look, cutter, say):
+    self.asked, self.walked, self.sidecar, self.store = asked, walked, table, opened
+    self.encoder, self.look, self.cutter, self.say = encoder, look, cutter, say
     self.done = Done()
     self._rows: list[dict[str, Any]] = []
-    self._fresh: list[Fresh] = []
+    # Rows without their vectors, and what the encoder makes those of.
+    self._fresh: list[tuple[dict[str, Any], np.ndarray]] = []
     self._restamped: list[dict[str, Any]] = []
     self._vanished: list[str] = []
 
@@ -203,7 +218,7 @@ class _Update:
       self._describe()
     if unread or gone or self.done.described:
       self.store.tidy()
-    self._report()
+    report(self.done, self.asked, self.walked, self.store, self.say)
     return self.done
 
   # --- files ----------------------------------------------------------------------
@@ -212,12 +227,12 @@ class _Update:
     """Reads, encodes and writes -> paths that vanished while this ran."""
     self._now = time.time_ns()
     began = self._last = time.monotonic()
-    whole = {k.hash for k in self.known.values() if k.kind is None}
+    whole = {k.hash for k in self.known.values() if k.kind in (None, EMPTY)}
     moved: dict[str, int] = {}  # hash -> files of it that are gone
     for path in gone:
       moved[self.known[path].hash] = moved.get(self.known[path].hash, 0) + 1
     copies: list[Copy] = []
-    found = reading.outcomes(self.asked.images, files, self.known, whole, self.encoder)
+    found = self._outcomes(files, self.known, whole)
     with tqdm(total=len(files), unit="image", disable=None) as bar:
       for outcome in found:
         bar.update()
@@ -229,20 +244,18 @@ class _Update:
           self._restamp(outcome)
         elif isinstance(outcome, Copy):
           copies.append(outcome)
-        elif isinstance(outcome, Fresh):
-          self._fresh.append(outcome)
         else:
-          self._rows.append(self._broken(outcome))
+          self._read(outcome)
         self._count(outcome, known, moved)
-        if len(self._fresh) == BATCH:
-          self._encode()
+        while len(self._fresh) >= BATCH:
+          self._encode(BATCH)
         full = len(self._rows) + len(copies) + len(self._restamped) >= COMMIT
         if full or time.monotonic() - self._last > EVERY:
           self._commit(copies)
           if bar.disable:
             rate = bar.n / (time.monotonic() - began)
             self.say(f"{bar.n:,} of {len(files):,} pictures, {rate:.1f} images/s")
-    self._encode()
+    self._encode(BATCH)
     self._commit(copies)
     self.done.seconds = time.monotonic() - began
     return self._vanished
@@ -258,39 +271,59 @@ class _Update:
     else:
       self.done.new += 1
 
-  def _encode(self) -> None:
-    if not self._fresh:
+  def _outcomes(self, files, known, contents) -> Iterator[reading.Outcome]:
+    folder = self.asked.images
+    return reading.outcomes(folder, files, known, contents, self.encoder, self.cutter)
+
+  def _read(self, each: Fresh | Frame | Broken) -> None:
+    """Takes in a file that was read to its end, or as far as it could be."""
+    if isinstance(each, Broken):
+      row = self._row(each.file, each.hash, None)
+      self._rows.append(row | dict(kind=each.kind, problem=each.problem))
       return
-    prepared = [each.prepared for each in self._fresh]
+    row = self._row(each.file, each.hash, each.time)
+    row.update(width=each.width, height=each.height)
+    if isinstance(each, Fresh):
+      self._fresh.append((row | dict(thumbnail=each.thumbnail), each.prepared))
+      return
+    self.done.frames += 1
+    self.done.people += len(each.people)
+    self.done.left_out.update(each.left_out)
+    if not each.people:
+      self._rows.append(row | dict(kind=EMPTY, problem="no person found"))
+    for person in each.people:
+      self._fresh.append((row | person.columns(each.hash), person.prepared))
+
+  def _encode(self, most: int) -> None:
+    """Turns the first of what waits into whole rows."""
+    part, self._fresh = self._fresh[:most], self._fresh[most:]
+    if not part:
+      return
+    prepared = [each for _, each in part]
     if self.look is None:
       vectors, kept = self.encoder().encode_images(prepared), None
     else:
       vectors, kept = self.encoder().keep_images(prepared)
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():
-      bad = self._fresh[int(np.argmin(finite))].file.path
+      bad = part[int(np.argmin(finite))][0]["path"]
       raise SearchError(
         f"the model's row of {bad} is not finite: its weights are damaged, or it"
         " overflows"
       )
-    for at, (each, vector) in enumerate(zip(self._fresh, vectors, strict=True)):
-      row = self._row(each.file, each.hash, each.time)
-      row.update(width=each.width, height=each.height, thumbnail=each.thumbnail)
+    for at, ((row, _), vector) in enumerate(zip(part, vectors, strict=True)):
       if kept is not None:
         row[KEPT] = self.look.pack(kept[at])
       self._rows.append({**row, "vector": vector})
-    self.done.encoded += len(self._fresh)
-    self._fresh = []
+    self.done.encoded += len(part)
 
   def _row(self, file: Found, digest: str, taken: Any) -> dict[str, Any]:
+    """What is known of a file; a frame without people has the number 0."""
     described = self.sidecar.of(file.path) if self.sidecar else {}
-    row = dict(path=file.path, hash=digest, **reading.stamps(file, self._now))
+    row = dict(path=file.path, **reading.stamps(file, self._now))
+    row |= {self.store.content: digest} | (dict(person=0) if self.cutter else {})
     row |= {name: value for name, value in described.items() if name != sidecar.TIME}
     return row | dict(file_time=taken, time=described.get(sidecar.TIME) or taken)
-
-  def _broken(self, each: Broken) -> dict[str, Any]:
-    row = self._row(each.file, each.hash, None)
-    return row | dict(kind=each.kind, problem=each.problem)
 
   def _restamp(self, each: Same) -> None:
     """The content is the same and the file's times are not."""
@@ -308,6 +341,10 @@ class _Update:
     if copies:
       self._copy(copies)
       copies.clear()
+    # A frame waits until all of its people are encoded.
+    held = {row["path"] for row, _ in self._fresh}
+    waiting = [row for row in self._rows if row["path"] in held]
+    self._rows = [row for row in self._rows if row["path"] not in held]
     timed = [row for row in self._restamped if "time" in row]
     plain = [row for row in self._restamped if "time" not in row]
     if self.sidecar is None:
@@ -316,7 +353,7 @@ class _Update:
       paths = {row["path"] for row in self._rows}
       self.store.put(self._rows, replaces=not paths.isdisjoint(self._there))
       self._there |= paths
-      self._rows = []
+    self._rows = waiting
     stamps = ["size", "modified", "changed"]
     if timed:
       self.store.update(timed, [*stamps, "file_time", "time"])
@@ -333,20 +370,20 @@ class _Update:
     """
     there = self.store.with_hash(each.hash for each in copies)
     for each in copies:
-      if each.hash in there:
-        own = self._row(each.file, each.hash, each.time)
-        self._rows.append({**there[each.hash], **own})
+      own = self._row(each.file, each.hash, each.time)
+      for row in there.get(each.hash, ()):
+        number = dict(person=row["person"]) if self.cutter else {}
+        self._rows.append({**row, **own, **number})
     lost = [each.file for each in copies if each.hash not in there]
     if not lost:
       return
-    for outcome in reading.outcomes(self.asked.images, lost, {}, (), self.encoder):
-      if isinstance(outcome, Fresh):
-        self._fresh.append(outcome)
-      elif isinstance(outcome, Broken):
-        self._rows.append(self._broken(outcome))
+    for outcome in self._outcomes(lost, {}, ()):
+      if not isinstance(outcome, Gone):
+        self._read(outcome)
       elif outcome.file.path in self.known:
         self._vanished.append(outcome.file.path)
-    self._encode()
+    while self._fresh:
+      self._encode(BATCH)
 
   def _keep_metadata(self, rows: Sequence[dict[str, Any]]) -> None:
     """Without a side-car, what an earlier one said of a path stays."""
@@ -364,16 +401,17 @@ class _Update:
     """Brings the columns of the side-car to what it says now."""
     names = [name for name in self.sidecar.columns if name != sidecar.TIME]
     columns = [*names, "time"]
-    pending: list[dict[str, Any]] = []
+    pending: dict[str, dict[str, Any]] = {}  # by path: people of a frame have one
     for batch in list(self.store.read(["path", "file_time", *columns])):
       for row in batch.to_pylist():
         said = self.sidecar.of(row["path"])
         said[sidecar.TIME] = said.get(sidecar.TIME) or row["file_time"]
         if any(row[name] != said[name] for name in columns):
-          pending.append(dict(path=row["path"], **said))
-    for start in range(0, len(pending), _UPDATED):
-      self.store.update(pending[start : start + _UPDATED], columns)
-    self.done.described = len(pending)
+          pending[row["path"]] = dict(path=row["path"], **said)
+    rows = [*pending.values()]
+    for start in range(0, len(rows), _UPDATED):
+      self.store.update(rows[start : start + _UPDATED], columns)
+    self.done.described = len(rows)
     files = {sidecar.key(file.path) for file in self.walked.files}
     if lost := [path for path in self.sidecar.rows if path not in files]:
       self.say(
@@ -382,40 +420,3 @@ class _Update:
       )
     if bare := len(files - set(self.sidecar.rows)):
       self.say(f"{self.asked.metadata}: says nothing of {bare:,} pictures")
-
-  # --- after ----------------------------------------------------------------------
-
-  def _report(self) -> None:
-    done, damage = self.done, self._damage()
-    done.broken = len(damage)
-    path = self.asked.index / BROKEN
-    if done.encoded:
-      self.say(
-        f"Encoded {done.encoded:,} pictures in {duration(done.seconds)}"
-        f" ({done.encoded / max(done.seconds, 1e-9):.1f} images/s)"
-      )
-    parts = ["new", "changed", "renamed", "deleted", "unchanged"]
-    counts = ", ".join(f"{getattr(done, part):,} {part}" for part in parts)
-    told = f"; metadata of {done.described:,} renewed" if done.described else ""
-    self.say(f"{self.asked.index}: {counts}{told}")
-    if damage:
-      configs.write_json(path, damage.to_json())
-      self.say(f"{len(damage):,} broken, which no search finds (all: {path}):")
-      for line in damage.lines():
-        self.say(line)
-    else:
-      path.unlink(missing_ok=True)
-    names = ", ".join(self.store.metadata)
-    if names and self.sidecar is None and (done.new or done.renamed):
-      self.say(f"New and renamed pictures have no {names}: give --metadata=FILE again")
-
-  def _damage(self) -> Damage:
-    """All files of the folder that no search finds, of earlier runs too."""
-    total = len(self.walked.files) + len(self.walked.problems)
-    found = Damage(self.asked.images.name, total)
-    for batch in self.store.read(["path", "kind", "problem"], "problem is not null"):
-      for row in batch.to_pylist():
-        found.add(row["path"], row["kind"], row["problem"])
-    for path, reason in self.walked.problems.items():
-      found.add(path, "unopened", reason)
-    return found

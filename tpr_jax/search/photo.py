@@ -31,11 +31,16 @@ def digest(data: bytes) -> str:
 def open(data: bytes, name: str) -> Photo:
   """Raises ImageError: `data.images.decode`."""
   pixels = images.decode(data, name)
+  return Photo(pixels, thumbnail(pixels))
+
+
+def thumbnail(pixels: np.ndarray) -> bytes:
+  """uint8 [h, w, 3] -> a small JPEG."""
   small = Image.fromarray(pixels)
   small.thumbnail(THUMBNAIL, Image.Resampling.LANCZOS)
   out = io.BytesIO()
   small.save(out, "JPEG", quality=_QUALITY)
-  return Photo(pixels, out.getvalue())
+  return out.getvalue()
 
 
 def taken(data: bytes) -> datetime.datetime | None:

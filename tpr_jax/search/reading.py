@@ -11,10 +11,12 @@ from tpr_jax.data import images, threads
 from tpr_jax.data.record import ImageError
 from tpr_jax.search import photo
 from tpr_jax.search.encoder import Encoder
-from tpr_jax.search.store import Known
+from tpr_jax.search.people import Cutter, Person
+from tpr_jax.search.store import EMPTY, Known
 from tpr_jax.search.walk import Found
 
 THREADS, AHEAD = 4, 128
+FRAMES_AHEAD = 8  # each may hold hundreds of people, ready to be encoded
 # Kinds of damage that are not of the content: the same file may be readable tomorrow.
 _PASSING = ("missing", "unopened")
 # A file may change twice within one tick of the clock that stamps it. Until it is so
@@ -60,6 +62,19 @@ class Fresh:
 
 
 @dataclasses.dataclass(frozen=True)
+class Frame:
+  """A scene and its people. left_out: reasons -> boxes of the detector."""
+
+  file: Found
+  hash: str
+  time: datetime.datetime
+  width: int
+  height: int
+  people: Sequence[Person]
+  left_out: Mapping[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
 class Broken:
   """It cannot be read as a picture. hash: "" where there is no content either."""
 
@@ -69,7 +84,7 @@ class Broken:
   problem: str
 
 
-Outcome = Gone | Same | Copy | Fresh | Broken
+Outcome = Gone | Same | Copy | Fresh | Frame | Broken
 
 
 def unchanged(file: Found, known: Known | None) -> bool:
@@ -98,12 +113,14 @@ def outcomes(
   known: Mapping[str, Known],
   contents: Collection[str],
   encoder: Callable[[], Encoder],
+  cutter: Cutter | None = None,
 ) -> Iterator[Outcome]:
   """One for each file, in their order.
 
   Args:
     known: path -> what the index knows. contents: hashes of its whole pictures.
     encoder: asked for when a picture must be encoded.
+    cutter: cuts people out; None: pictures are taken whole.
   """
 
   def one(file: Found) -> Outcome:
@@ -118,16 +135,20 @@ def outcomes(
       return Broken(file, "", error.kind, str(error))
     digest = photo.digest(data)
     if own is not None and own.hash == digest:
-      return Same(file, None if own.kind else photo.when(data, file.modified))
+      whole = own.kind in (None, EMPTY)
+      return Same(file, photo.when(data, file.modified) if whole else None)
     if digest in contents:
       return Copy(file, digest, photo.when(data, file.modified))
     try:
-      found = photo.open(data, file.path)
+      pixels = images.decode(data, file.path)
     except ImageError as error:
       return Broken(file, digest, error.kind, str(error))
-    height, width = found.pixels.shape[:2]
-    prepared = encoder().prepare(found.pixels)
+    height, width = pixels.shape[:2]
     time = photo.when(data, file.modified)
-    return Fresh(file, digest, time, width, height, found.thumbnail, prepared)
+    if cutter is not None:
+      return Frame(file, digest, time, width, height, *cutter(pixels))
+    prepared, small = encoder().prepare(pixels), photo.thumbnail(pixels)
+    return Fresh(file, digest, time, width, height, small, prepared)
 
-  return threads.in_order(one, files, threads=THREADS, ahead=AHEAD)
+  ahead = AHEAD if cutter is None else FRAMES_AHEAD
+  return threads.in_order(one, files, threads=THREADS, ahead=ahead)

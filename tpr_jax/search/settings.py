@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 
+from tpr_jax.detect.wanted import Wanted
 from tpr_jax.search.problems import SearchError
 
 SHEETS = (".html", ".png")
@@ -26,13 +27,15 @@ class Load:
 
 @dataclasses.dataclass(frozen=True)
 class Indexing:
-  """--mode=index. model: what `loading.load` takes. metadata: a side-car, or None."""
+  """--mode=index. model: what `loading.load` takes. metadata: a side-car, or None.
+  detect: what cuts people out of the pictures; None: they are taken whole."""
 
   model: str
   images: pathlib.Path
   index: pathlib.Path
   metadata: pathlib.Path | None = None
   load: Load = dataclasses.field(default_factory=Load)
+  detect: Wanted | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +71,7 @@ def indexing(
   image_size: str | None,
   tokenizer: str | None,
   activation: str | None,
+  detect: Wanted | None = None,
   second_stage: str | None = None,
 ) -> Indexing:
   """Raises SearchError: something is missing, or is not there."""
@@ -84,7 +88,7 @@ def indexing(
   if table is not None and not table.is_file():
     raise SearchError(f"--metadata={metadata}: there is no such file")
   load = Load(_size(image_size), tokenizer, activation, second_stage)
-  return Indexing(model, folder, _path(index), table, load)
+  return Indexing(model, folder, _path(index), table, load, detect)
 
 
 def searching(

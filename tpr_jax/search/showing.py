@@ -1,6 +1,7 @@
 """An answer for people and programs: a table, JSON, a page, a picture."""
 
 import base64
+import dataclasses
 import datetime
 import io
 import math
@@ -12,33 +13,38 @@ from PIL import Image, ImageDraw, ImageOps
 
 from tpr_jax.core import text
 from tpr_jax.data import images
+from tpr_jax.detect.boxes import Box
 from tpr_jax.report import pages, sheet
+from tpr_jax.search import frames
 from tpr_jax.search.answer import Answer, Hit
 from tpr_jax.search.settings import Searching
 
 PAGE = "search.html"
 _WIDEST = 40  # characters of a cell; the JSON has all
 _PAPER, _PANEL, _INK, _SOFT = "#ffffff", "#f1f2f4", "#1d2129", "#6b7280"
+FRAMES, _FRAME = 100, 640  # of the first hits of a page; pixels of the longer side
 _COLUMNS, _THUMB, _GAP, _PAD, _LINE = 5, (144, 288), 16, 20, 15
 
 
 def table(answer: Answer) -> str:
   """Rank, score, path and what is known beside them, for a terminal."""
   if not answer.hits:
-    return "No picture."
+    return "No person." if answer.people else "No picture."
   first = answer.hits[0]
   names = [name for name in first.values if name not in ("size", "width", "height")]
   both = list(first.cosines) if len(first.cosines) > 1 else []
   likely = ["match"] if first.probability is not None else []
   twice = ["again"] if any(hit.second is not None for hit in answer.hits) else []
-  lines = [["", "path", "score", *likely, *twice, *both, *names]]
+  boxes = ["box"] if answer.people else []
+  lines = [["", "path", "score", *likely, *twice, *both, *boxes, *names]]
   for hit in answer.hits:
     cosines = [f"{hit.cosines[side]:.3f}" for side in both]
     values = [_cut(shown(hit.values[name])) for name in names]
     likely = [] if hit.probability is None else [percent(hit.probability)]
     second = ["" if hit.second is None else f"{hit.second:.3f}"] if twice else []
+    boxes = [] if hit.box is None else [box_text(hit.box)]
     start = [str(hit.rank), hit.path, f"{hit.score:.3f}"]
-    lines.append([*start, *likely, *second, *cosines, *values])
+    lines.append([*start, *likely, *second, *cosines, *boxes, *values])
   return "\n".join(text.aligned(lines, left=2))
 
 
@@ -61,12 +67,14 @@ def plain(asked: Searching, about: Mapping[str, Any], answer: Answer) -> dict[st
 
 
 def plain_hit(hit: Hit) -> dict[str, Any]:
+  """box: [x, y, width, height] in pixels of the upright frame, or None."""
   return dict(
     rank=hit.rank,
     score=hit.score,
     probability=hit.probability,
     second=hit.second,
     path=hit.path,
+    box=None if hit.box is None else list(dataclasses.astuple(hit.box)),
     cosines=dict(hit.cosines),
     # Apart: a side-car may have a column called score, too.
     values={name: _plain(value) for name, value in hit.values.items()},
@@ -93,9 +101,10 @@ def percent(probability: float) -> str:
 
 def counted(answer: Answer) -> str:
   """How many pictures were looked at, as a line."""
+  what = "people" if answer.people else "pictures"
   if answer.searched == answer.total:
-    return f"{answer.total:,} pictures"
-  return f"{answer.searched:,} of {answer.total:,} pictures meet the condition"
+    return f"{answer.total:,} {what}"
+  return f"{answer.searched:,} of {answer.total:,} {what} meet the condition"
 
 
 def write(asked: Searching, about: Mapping[str, Any], answer: Answer) -> None:
@@ -108,14 +117,26 @@ def write(asked: Searching, about: Mapping[str, Any], answer: Answer) -> None:
     partial.write_bytes(data)
     partial.replace(path)
     return
-  found = page(asked, about, answer, None if own is None else _jpeg(own))
-  pages.put(path, found)
+  shown = None if own is None else _jpeg(own)
+  pages.put(path, page(asked, about, answer, shown, pathlib.Path(about["images"])))
 
 
 def page(
-  asked: Searching, about: Mapping[str, Any], answer: Answer, own: bytes | None
+  asked: Searching,
+  about: Mapping[str, Any],
+  answer: Answer,
+  own: bytes | None,
+  folder: pathlib.Path | None = None,
 ) -> str:
-  """HTML that needs nothing beside it; own: JPEG of the picture that was given."""
+  """HTML that needs nothing beside it.
+
+  Args:
+    own: JPEG of the picture that was given.
+    folder: of the frames, of which those of the first FRAMES people are shown, with
+      their boxes; None: none are.
+  """
+  shown = answer.hits[:FRAMES] if folder is not None and answer.people else ()
+  in_frame = {hit.rank: frames.of_hit(folder, hit, _FRAME) for hit in shown}
   return pages.render(
     PAGE,
     asked=asked,
@@ -132,6 +153,8 @@ def page(
         path=hit.path,
         uri=_uri(hit.thumbnail),
         facts=facts(hit),
+        has_frame=hit.rank in in_frame,
+        frame=_uri(in_frame[hit.rank]) if in_frame.get(hit.rank) else None,
       )
       for hit in answer.hits
     ],
@@ -141,7 +164,8 @@ def page(
 def facts(hit: Hit) -> list[tuple[str, str]]:
   """What is known about a hit, but for its size: (name, value)."""
   skipped = ("size", "width", "height")
-  return [
+  box = [] if hit.box is None else [("box", box_text(hit.box))]
+  return box + [
     (name, shown(value))
     for name, value in hit.values.items()
     if value is not None and name not in skipped
@@ -191,6 +215,11 @@ def _caption(hit: Hit, font: Any) -> list[str]:
   said = [f"{hit.rank}   {hit.score:.3f}{match}", hit.path]
   said += [f"{name} {value}" for name, value in facts(hit)]
   return [line for part in said for line in sheet.wrap(part, font, _THUMB[0])]
+
+
+def box_text(box: Box) -> str:
+  """ "40x120 at 7,9": width, height and left upper corner."""
+  return f"{box.width}x{box.height} at {box.x},{box.y}"
 
 
 def shown(value: Any) -> str:

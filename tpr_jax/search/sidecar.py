@@ -56,8 +56,12 @@ def key(path: str) -> str:
   return unicodedata.normalize("NFC", path)
 
 
-def read(file: pathlib.Path) -> Sidecar:
-  """Raises SearchError: says what is wrong with the file, and where."""
+def read(file: pathlib.Path, taken: Sequence[str] = ()) -> Sidecar:
+  """Args: taken: names of columns that this index has beside TAKEN.
+
+  Raises:
+    SearchError: says what is wrong with the file, and where.
+  """
   if file.suffix.lower() not in SUFFIXES:
     raise SearchError(
       f"--metadata={file}: found the suffix {file.suffix!r}, expected one of"
@@ -83,7 +87,7 @@ def read(file: pathlib.Path) -> Sidecar:
       raise SearchError(f"{file}, {where}: {path} for the second time")
     rows[path] = row
   names = list(dict.fromkeys(name for row in rows.values() for name in row))
-  _check(file, names)
+  _check(file, names, (*TAKEN, *taken, TIME))
   columns, made = {}, {path: {} for path in rows}
   for name in names:
     given = {path: row.get(name) for path, row in rows.items()}
@@ -93,7 +97,7 @@ def read(file: pathlib.Path) -> Sidecar:
   return Sidecar(columns, made)
 
 
-def _check(file: pathlib.Path, names: Sequence[str]) -> None:
+def _check(file: pathlib.Path, names: Sequence[str], taken: Sequence[str]) -> None:
   seen: dict[str, str] = {}
   for name in names:
     if not _NAME.fullmatch(name):
@@ -101,7 +105,7 @@ def _check(file: pathlib.Path, names: Sequence[str]) -> None:
         f"{file}: the column {name!r} has a name that conditions could not name; use"
         " letters, digits, _ , - and single spaces"
       )
-    if name.lower() in (*TAKEN, TIME) and name != TIME:
+    if name.lower() in taken and name != TIME:
       raise SearchError(
         f"{file}: the index has a column {name.lower()!r} of its own; give {name!r}"
         " another name"

@@ -1,8 +1,10 @@
 """The table of an index: a LanceDB table, in a folder of its own.
 
-One row a file, a broken one too (`problem` says why; no vector). Every write is one
-commit: a process that is killed leaves the table as it was before or after it, and who
-has opened the table reads the version of that moment whatever is written meanwhile.
+One row a file, a broken one too (`problem` says why; no vector). Of frames out of which
+people were cut: one row a person, or one for a frame without any (of the kind EMPTY).
+Every write is one commit: a process that is killed leaves the table as it was before or
+after it, and who has opened the table reads the version of that moment whatever is
+written meanwhile.
 
 LanceDB is an extra; nothing imports it before a store is opened.
 """
@@ -50,10 +52,24 @@ _FIXED = (
 KEPT = "_kept"  # of a second stage (again.py); only there where there is one
 # What conditions may name, beside the columns of a side-car.
 ASKED = ("path", "time", "size", "width", "height", "file_time", "hash")
+# Of an index of people in frames, also. `hash` is then one of a person, `file_hash` of
+# the frame's file; boxes are whole pixels of the upright frame, and so are width and
+# height, which are the frame's.
+BOX = ("box_x", "box_y", "box_width", "box_height")
+_PEOPLE = (
+  ("person", pa.int64()),  # 1, 2, ... within a frame; 0: there is none
+  ("file_hash", pa.string()),
+  *((name, pa.int64()) for name in BOX),
+  ("detection_score", pa.float64()),
+)
+PEOPLE = tuple(name for name, _ in _PEOPLE)
+EMPTY = "empty"  # kind of a frame without people: whole, and nothing to be found
+_USABLE = f"(problem is null or kind = '{EMPTY}')"
 
 
 class Known(NamedTuple):
-  """What the table says about a file. kind: of damage; None: a whole picture."""
+  """What the table says about a file. kind: of damage, or EMPTY; None: a whole picture
+  (or a frame with people)."""
 
   hash: str
   size: int
@@ -79,12 +95,20 @@ class Store:
   Args:
     dim: D, of a table that is made if it is not there; None: it must be there.
     kept: such a table has the column for what a second stage keeps.
+    people: it has people in frames.
 
   Raises:
     SearchError: lancedb is missing, or there is no table that can be read.
   """
 
-  def __init__(self, place: pathlib.Path, dim: int | None = None, kept: bool = False):
+  def __init__(
+    self,
+    place: pathlib.Path,
+    dim: int | None = None,
+    *,
+    kept: bool = False,
+    people: bool = False,
+  ):
     self.place = place / FOLDER
     database = _lancedb().connect(str(self.place))
     committed = any((self.place / f"{TABLE}.lance" / "_versions").glob("*.manifest"))
@@ -101,8 +125,9 @@ class Store:
     else:
       # A process that was killed may have left a folder without any version.
       vector = pa.field("vector", pa.list_(pa.float32(), dim))
+      fixed = _FIXED + _PEOPLE if people else _FIXED
       more = [pa.field(KEPT, pa.binary())] if kept else []
-      schema = pa.schema([*(pa.field(*each) for each in _FIXED), vector, *more])
+      schema = pa.schema([*(pa.field(*each) for each in fixed), vector, *more])
       mode = "overwrite" if (self.place / f"{TABLE}.lance").exists() else "create"
       self._table = database.create_table(TABLE, schema=schema, mode=mode)
 
@@ -113,16 +138,27 @@ class Store:
     return self._table.schema.field("vector").type.list_size
 
   @property
+  def people(self) -> bool:
+    """Does it have people in frames? (By place: a side-car's columns come last, and may
+    be called as those are in an index of whole pictures.)"""
+    return self._table.schema.get_field_index("vector") > len(_FIXED)
+
+  @property
+  def _fixed(self) -> dict[str, pa.DataType]:
+    return dict(_FIXED + _PEOPLE if self.people else _FIXED)
+
+  @property
   def metadata(self) -> dict[str, str]:
     """Columns of the side-car: name -> kind (where.KINDS)."""
-    own = {name for name, _ in _FIXED} | {"vector", KEPT}
+    own = {*self._fixed, "vector", KEPT}
     return {f.name: _kind(f.type) for f in self._table.schema if f.name not in own}
 
   @property
   def columns(self) -> dict[str, str]:
     """What conditions may name: name -> kind (where.KINDS)."""
-    types = dict(_FIXED)
-    return {name: _kind(types[name]) for name in ASKED} | self.metadata
+    types = self._fixed
+    asked = ASKED + PEOPLE if self.people else ASKED
+    return {name: _kind(types[name]) for name in asked} | self.metadata
 
   @property
   def version(self) -> int:
@@ -155,27 +191,37 @@ class Store:
     except (ValueError, RuntimeError, OSError) as error:
       raise SearchError(f"{self.place} cannot be read: {error}") from error
 
+  @property
+  def content(self) -> str:
+    """The column with the hash of a file's content."""
+    return "file_hash" if self.people else "hash"
+
   def known(self) -> dict[str, Known]:
     """path -> what is known about that file."""
-    names = ("hash", "size", "modified", "changed", "kind")
+    names = (self.content, "size", "modified", "changed", "kind")
     found = {}
     for batch in self.read(("path", *names)):
       columns = [batch[name].to_pylist() for name in names]
       found.update(zip(batch["path"].to_pylist(), map(Known, *columns), strict=True))
     return found
 
-  def with_hash(self, hashes: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """hash -> what the row of a whole picture says of this content."""
-    names = ["hash", "width", "height", "thumbnail", "vector"]
+  def with_hash(self, hashes: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+    """hash of a file's content -> what the row of a whole picture, or the rows of a
+    frame, say of this content."""
+    names = ["path", "hash", "width", "height", "thumbnail", "kind", "problem"]
+    names += PEOPLE if self.people else ()
     names += [KEPT] if KEPT in self._table.schema.names else []
-    found = {}
+    by_path: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for part in _parts(sorted(set(hashes))):
-      for batch in self.read(names, f"problem is null and hash in ({part})"):
-        vectors = rows_of(batch["vector"], self.dim)
+      condition = f"{_USABLE} and {self.content} in ({part})"
+      for batch in self.read((*names, "vector"), condition):
+        vectors = _rows_or_none(batch["vector"])
         plain = batch.drop_columns(["vector"]).to_pylist()
         for row, vector in zip(plain, vectors, strict=True):
-          found[row["hash"]] = {**row, "vector": vector}
-    return found
+          same = by_path.setdefault(row[self.content], {})
+          same.setdefault(row.pop("path"), []).append({**row, "vector": vector})
+    # Several files may have this content: those of one.
+    return {content: next(iter(same.values())) for content, same in by_path.items()}
 
   def take(self, paths: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
     """Rows of these paths, in their order."""
@@ -200,20 +246,22 @@ class Store:
     """Adds rows in one commit.
 
     Args:
-      rows: name -> value; what is not named is null. vector: float32 [D] or None.
+      rows: name -> value; what is not named is null. vector: float32 [D] or None. Of a
+        frame, those of all of its people: whom it had before goes in the same commit.
       replaces: some of the paths may be there already.
     """
     schema = self._table.schema
     table = pa.table([_array(f, rows) for f in schema], schema=schema)
-    if replaces:
-      (
-        self._table.merge_insert("path")
-        .when_matched_update_all()
-        .when_not_matched_insert_all()
-        .execute(table)
-      )
-    else:
+    if not replaces:
       self._table.add(table)
+      return
+    merge = self._table.merge_insert(["path", "person"] if self.people else "path")
+    merge = merge.when_matched_update_all().when_not_matched_insert_all()
+    if self.people:
+      paths = sorted({row["path"] for row in rows})
+      merge = merge.when_not_matched_by_source_delete(f"path in ({_listed(paths)})")
+    # Rows without a vector are meant: its default takes them for damaged ones.
+    merge.execute(table, on_bad_vectors="null")
 
   def update(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Sets these columns of the rows with these paths, in one commit."""
@@ -247,6 +295,13 @@ def rows_of(vectors: pa.Array, dim: int) -> np.ndarray:
   return vectors.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
 
 
+def _rows_or_none(vectors: pa.Array) -> list[np.ndarray | None]:
+  """A column of vectors, some of them null -> float32 [D] each, or None."""
+  dim, flat = vectors.type.list_size, vectors.flatten().to_numpy(zero_copy_only=False)
+  whole = iter(flat.reshape(-1, dim))  # flatten leaves out those that are null
+  return [next(whole) if each else None for each in vectors.is_valid().to_pylist()]
+
+
 def _kind(type_: pa.DataType) -> str:
   return next(kind for kind, known in _TYPES.items() if known == type_)
 
@@ -269,5 +324,8 @@ def _array(field: pa.Field, rows: Sequence[Mapping[str, Any]]) -> pa.Array:
 def _parts(texts: Sequence[str]) -> Iterator[str]:
   """Parts of an `in (...)`, each as SQL."""
   for start in range(0, len(texts), _LISTED):
-    part = texts[start : start + _LISTED]
-    yield ", ".join("'" + text.replace("'", "''") + "'" for text in part)
+    yield _listed(texts[start : start + _LISTED])
+
+
+def _listed(texts: Sequence[str]) -> str:
+  return ", ".join("'" + text.replace("'", "''") + "'" for text in texts)

@@ -1,12 +1,15 @@
 """What the API answers (openapi.py describes it), and the audit's line of each act."""
 
 import asyncio
+import pathlib
+from collections.abc import Callable
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from tpr_jax.search import showing
+from tpr_jax.search.answer import Stored
 from tpr_jax.search.settings import Searching
 from tpr_jax.serve import bodies, explaining, fields, limits, openapi, views
 from tpr_jax.serve.assets import unchanged
@@ -44,6 +47,7 @@ class Api:
         second_stage=index.second_stage,
         version=index.version,
         total=len(index),
+        people="detector" in index.about,
         columns=index.columns,
         limits=dict(
           query=limits.QUERY,
@@ -172,13 +176,26 @@ class Api:
     return _jpeg(request, f'"{key}"', await self._engine.thumbnail(key))
 
   async def view(self, request: Request) -> Response:
+    return await self._drawn(request, "view", views.jpeg, "")
+
+  async def frame(self, request: Request) -> Response:
+    return await self._drawn(request, "frame", views.frame, "frame-")
+
+  async def _drawn(
+    self,
+    request: Request,
+    act: str,
+    draw: Callable[[pathlib.Path, Stored], bytes],
+    tag: str,
+  ) -> Response:
+    """A file of the index as `draw` makes it; tag: what its ETag begins with."""
     key = _key(request)
     stored = await asyncio.to_thread(self._engine.stored, key)
     folder = self._engine.folder
     async with self._pictures:
-      data = await asyncio.to_thread(views.jpeg, folder, stored)
-    self._write(request, "view", path=stored.paths[0], key=key)
-    return _jpeg(request, f'"{key}-{limits.VIEW}"', data)
+      data = await asyncio.to_thread(draw, folder, stored)
+    self._write(request, act, path=stored.paths[0], key=key)
+    return _jpeg(request, f'"{tag}{key}-{limits.VIEW}"', data)
 
   def _write(self, request: Request, act: str, **facts: Any) -> None:
     self._audit.write(act, request.state.who, address(request), **facts)

@@ -57,6 +57,7 @@ class Site:
       Route("/api/pictures", self.known(api.give), methods=post),
       Route(f"{picture}/thumbnail", self.known(api.thumbnail), methods=get),
       Route(f"{picture}/view", self.known(api.view), methods=get),
+      Route(f"{picture}/frame", self.known(api.frame), methods=get),
     ]
     handlers = {
       HTTPException: _unknown,

@@ -11,7 +11,6 @@ import pathlib
 import numpy as np
 
 from tpr_jax import saliency
-from tpr_jax.data import images
 from tpr_jax.search.answer import Stored
 from tpr_jax.search.encoder import Encoder
 from tpr_jax.serve import limits, views
@@ -64,5 +63,4 @@ def of_file(
   encoder: Encoder, query: str, folder: pathlib.Path, stored: Stored
 ) -> Explained:
   """Raises Refused: 404, `views.content`; 422, `explain`."""
-  data, path = views.content(folder, stored)
-  return explain(encoder, query, images.decode(data, path))
+  return explain(encoder, query, views.pixels(folder, stored))

@@ -105,7 +105,19 @@ def _paths() -> dict[str, Any]:
       parameters=[key],
       get=_operation(
         "view",
-        f"A copy of up to {limits.VIEW:,} pixels, without the file's metadata.",
+        f"A copy of up to {limits.VIEW:,} pixels, without the file's metadata; of a"
+        " person in a frame, of what was cut out.",
+        *(jpeg, 404),
+        headers=kept,
+        unchanged=True,
+      ),
+    ),
+    "/api/pictures/{key}/frame": dict(
+      parameters=[key],
+      get=_operation(
+        "frame",
+        f"The frame of a person with a box, of up to {limits.VIEW:,} pixels, without"
+        " the file's metadata; 404 of whole pictures.",
         *(jpeg, 404),
         headers=kept,
         unchanged=True,
@@ -196,13 +208,25 @@ def _schemas() -> dict[str, Any]:
       description="The second stage's score: such hits are in the order of second +"
       " score, before all others; null where it was not asked for.",
     ),
-    path=dict(type="string", description="Below the folder of pictures."),
+    path=dict(
+      type="string",
+      description="Of the picture or the frame, below the folder of pictures.",
+    ),
+    box=dict(
+      type=["array", "null"],
+      items=dict(type="integer", minimum=0),
+      minItems=4,
+      maxItems=4,
+      description="Of a person in a frame: x, y, width and height in pixels of the"
+      " upright frame, whose sides are in `values`; null of whole pictures.",
+    ),
     key=dict(_KEY, description="Names the content, in every version."),
     cosines=_object(("text", "image"), text=_NUMBER, image=_NUMBER),
     values=dict(
       type="object",
       additionalProperties=value,
-      description="Columns: size, width, height, time and those of the table.",
+      description="Columns: size, width, height, time, of a person detection_score,"
+      " and those of the table.",
     ),
   )
   return dict(
@@ -249,6 +273,9 @@ def _schemas() -> dict[str, Any]:
       ),
       version=_WHOLE,
       total=_WHOLE,
+      people=dict(
+        type="boolean", description="Whether hits are people in frames, with boxes."
+      ),
       columns=dict(
         type="object",
         additionalProperties=dict(enum=list(KINDS)),

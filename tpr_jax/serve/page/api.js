@@ -60,3 +60,4 @@ export async function give(file) {
 
 export const thumbnail = (key) => `/api/pictures/${key}/thumbnail`;
 export const view = (key) => `/api/pictures/${key}/view`;
+export const frame = (key) => `/api/pictures/${key}/frame`;

@@ -318,7 +318,7 @@ async function begin() {
     weighing();
     filter.columns(about.columns);
     $("total").textContent = count(about.total);
-    $("about").textContent = `${count(about.total)} pictures of “${about.images}”, by the model “${about.model}”. ${about.problem}`;
+    $("about").textContent = `${count(about.total)} ${about.people ? "people in frames" : "pictures"} of “${about.images}”, by the model “${about.model}”. ${about.problem}`;
     $("audited").hidden = !about.audited;
     $("logout").hidden = about.who === "local";
   } catch (error) {

@@ -5,11 +5,15 @@ import { $, make } from "./words.js";
 
 let query = () => "";
 let hit = () => null;
+let person = () => {};
 let waiting = false; // a button that was disabled would lose the focus
 let asked = 0; // the latest; answers to those before are dropped
 
-export function start(of) {
+// of: the words. alone: shows what was explained, without the frame around it.
+export function start(of, alone) {
   query = of;
+  person = alone;
+  $("viewer-image").addEventListener("load", place);
   $("viewer-explain").addEventListener("click", () => {
     if ($("viewer-explain").getAttribute("aria-pressed") === "true") hide();
     else if (!waiting) ask();
@@ -38,6 +42,7 @@ async function ask() {
   try {
     const found = await api.explain(query(), hit().key);
     if (mine !== asked) return;
+    person();
     draw(found);
     tell(found);
     $("viewer-wrong").textContent = "";

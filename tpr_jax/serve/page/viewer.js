@@ -16,7 +16,8 @@ export function show(number) {
   $("viewer-path").textContent = hit.path;
   $("viewer-wrong").textContent = "";
   image.alt = `Result ${hit.rank}: ${hit.path}`;
-  image.src = api.view(hit.key);
+  $("viewer-frame").hidden = !hit.box;
+  frame(Boolean(hit.box));
   const cosines = Object.entries(hit.cosines).map(([side, value]) => [
     `cosine, ${side === "text" ? "words" : "picture"}`, value.toFixed(3),
   ]);
@@ -34,6 +35,13 @@ export function show(number) {
   if (!$("viewer").open) $("viewer").showModal();
 }
 
+// The whole frame with its box, or what was cut out of it (or the whole picture).
+function frame(whole) {
+  const { key } = hits()[at];
+  $("viewer-frame").setAttribute("aria-pressed", String(whole));
+  $("viewer-image").src = whole ? api.frame(key) : api.view(key);
+}
+
 function step(by) {
   const next = at + by;
   if (next >= 0 && next < hits().length) show(next);
@@ -41,7 +49,7 @@ function step(by) {
 
 export function start(listed, like, query) {
   hits = listed;
-  heat.start(query);
+  heat.start(query, () => frame(false));
   const dialog = $("viewer");
   $("viewer-image").addEventListener("error", () => {
     const small = api.thumbnail(hits()[at].key);
@@ -49,6 +57,10 @@ export function start(listed, like, query) {
     $("viewer-wrong").textContent =
       "The file has gone or has changed since it was indexed: this is its small copy.";
     $("viewer-image").src = small;
+  });
+  $("viewer-frame").addEventListener("click", () => {
+    heat.hide();
+    frame($("viewer-frame").getAttribute("aria-pressed") === "false");
   });
   $("viewer-previous").addEventListener("click", () => step(-1));
   $("viewer-next").addEventListener("click", () => step(1));

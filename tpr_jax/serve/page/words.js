@@ -35,12 +35,14 @@ export function size(bytes) {
   return bytes < 1e6 ? `${(bytes / 1e3).toFixed(0)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
 }
 
+const boxed = ([x, y, width, height]) => `${width} × ${height} at ${x}, ${y}`;
+
 // What is known of a hit beside its path: [name, text].
 export function facts(hit) {
   const { size: bytes, width, height, ...rest } = hit.values;
-  return Object.entries(rest)
-    .filter(([, value]) => value !== null)
-    .map(([name, value]) => [name, shown(value)]);
+  const box = hit.box ? [["box", boxed(hit.box)]] : [];
+  const columns = Object.entries(rest).filter(([, value]) => value !== null);
+  return [...columns.map(([name, value]) => [name, shown(value)]), ...box];
 }
 
 export function measures(hit) {

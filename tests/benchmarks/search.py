@@ -3,14 +3,16 @@
   python -m tests.benchmarks.search                        100,000 pictures
   python -m tests.benchmarks.search --pictures=1000000
   python -m tests.benchmarks.search --pictures=100000 --store --faiss
+  python -m tests.benchmarks.search --index=DIR --rerank=100
 
 Rows of D numbers are drawn. "one" is a search by one row: the product, the best k, and
 nothing else; "condition" the same among a tenth of the pictures; "batch" is a row's
 share of 64 at once. With --store the rows go through the store first, in commits of
 1,024 with a thumbnail of 3 kB, and "open" is what reading them back takes, "where" a
 condition of its own. With --faiss, IndexFlatIP of the package faiss-cpu is asked in
-turn with ours, by the same rows. Medians; "peak" is the largest resident memory of the
-process.
+turn with ours, by the same rows. With --index=DIR an index that is there is searched by
+words, its model's part included, in turn with and without its second look. Medians;
+"peak" is the largest resident memory of the process.
 """
 
 import argparse
@@ -24,7 +26,10 @@ from collections.abc import Callable
 import numpy as np
 
 from tpr_jax.search import gallery
+from tpr_jax.search.index import Index
 from tpr_jax.search.store import Store
+
+_WORDS = "a woman in a red coat with a black backpack"
 
 
 class Drawn(gallery.Gallery):
@@ -82,6 +87,20 @@ def through_store(folder: pathlib.Path, drawn: Drawn) -> tuple[gallery.Gallery, 
   return found, store
 
 
+def of_index(place: str, rerank: int, top: int, times: int) -> None:
+  """An index by words, with and without its second look."""
+  found = Index.open(place)
+  found.search(_WORDS, top=top, rerank=rerank)  # loads and compiles
+  plain, twice = [], []
+  for _ in range(3):
+    plain.append(clock(lambda: found.search(_WORDS, top=top), times))
+    again = lambda: found.search(_WORDS, top=top, rerank=rerank)
+    twice.append(clock(again, times))
+  print(f"{place}: {len(found):,} pictures, by words, top {top}")
+  print(f"plain: {statistics.median(plain):.1f} ms")
+  print(f"the first {rerank} again: {statistics.median(twice):.1f} ms")
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--pictures", type=int, default=100_000)
@@ -90,7 +109,12 @@ def main() -> None:
   parser.add_argument("--times", type=int, default=21)
   parser.add_argument("--store", action="store_true")
   parser.add_argument("--faiss", action="store_true")
+  parser.add_argument("--index", default="")
+  parser.add_argument("--rerank", type=int, default=100)
   given = parser.parse_args()
+  if given.index:
+    of_index(given.index, given.rerank, given.top, given.times)
+    return
   found: gallery.Gallery = Drawn(given.pictures, given.dim)
   if given.store:
     with tempfile.TemporaryDirectory() as folder:

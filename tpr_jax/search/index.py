@@ -13,7 +13,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -21,15 +21,14 @@ from tpr_jax import calibration_files
 from tpr_jax.data import images
 from tpr_jax.data.record import ImageError
 from tpr_jax.detect.boxes import Box
-from tpr_jax.metrics import calibration
-from tpr_jax.metrics import rerank as reranking
 from tpr_jax.search import about, again, gallery
 from tpr_jax.search import where as conditions
 from tpr_jax.search.answer import Answer, Hit, Question, Stored
+from tpr_jax.search.choosing import Chooser
 from tpr_jax.search.encoder import Encoder, Lazy, Model, Place
 from tpr_jax.search.problems import AskedError, SearchError
 from tpr_jax.search.settings import FALSE_ALARMS, Load
-from tpr_jax.search.store import BOX, KEPT, Store
+from tpr_jax.search.store import BOX, Store
 
 SHOWN = ("size", "width", "height", "time")  # beside the columns of the side-car
 SHOWN_OF_PEOPLE = (*SHOWN, "detection_score")
@@ -208,7 +207,10 @@ class Index:
     Raises:
       ConditionError: a condition cannot be read.
     """
-    found = [self._chosen(each) for each in questions]
+    choose = Chooser(
+      self._store, self._vectors, self._calibration, self._look, self._encoder
+    )
+    found = [choose(each, self._allowed(each.where)) for each in questions]
     people = self._store.people
     names = [*(SHOWN_OF_PEOPLE if people else SHOWN), *self.metadata]
     columns = [*names, "hash", "thumbnail", *(("file_hash", *BOX) if people else ())]
@@ -316,90 +318,9 @@ class Index:
     ]
     return self._vectors.among(np.concatenate(ids) if ids else np.zeros(0, np.int64))
 
-  def _chosen(self, asked: Question) -> "_Chosen":
-    allowed = self._allowed(asked.where)
-    # A product for each: of several at once, the last bits would depend on which, and
-    # pages of one answer would not fit together.
-    cosines = {side: self._vectors.cosines(row) for side, row in asked.rows.items()}
-    if len(cosines) == 1:
-      (scores,) = cosines.values()
-    else:
-      shares = (1 - asked.image_weight, asked.image_weight)
-      both = (cosines["text"], cosines["image"])
-      scores = gallery.standard(both, shares)
-    last = asked.skip + asked.top
-    best = gallery.best(scores, self._vectors.order, max(last, asked.rerank), allowed)
-    second = np.zeros(0, np.float32)
-    if asked.rerank:
-      first = best[: asked.rerank]
-      order, second = self._looked_at(asked.kept, first, scores[first])
-      best[: asked.rerank] = first[order]
-    searched = len(self._vectors) if allowed is None else int(allowed.sum())
-    rows, shown = best[asked.skip : last], slice(asked.skip, last)
-    judged = self._judged(asked, cosines, allowed, rows)
-    return _Chosen(rows, scores, cosines, asked.skip, searched, judged, second[shown])
-
-  def _looked_at(
-    self, text: Mapping[str, np.ndarray], rows: np.ndarray, cosines: np.ndarray
-  ) -> tuple[np.ndarray, np.ndarray]:
-    """(new order of these rows int [n], second scores float32 [n] in that order)."""
-    read = self._store.of_rows(self._vectors.ids[rows], [KEPT])
-    kept = [self._look.unpack(row[KEPT]) for row in read]
-    second = self._encoder().pair_scores(text, kept)
-    if not np.isfinite(second).all():
-      raise AskedError("the second stage's score of these words is not finite")
-    final = reranking.summed([second[None]], cosines[None], 1.0)
-    (order,) = reranking.order(final)
-    return order, second[order]
-
-  def _judged(
-    self,
-    asked: Question,
-    cosines: Mapping[str, np.ndarray],
-    allowed: np.ndarray | None,
-    rows: np.ndarray,
-  ) -> "_Judged":
-    """What a calibration says, which is one of words alone, and of no few pictures."""
-    if self._calibration is None or set(cosines) != {"text"}:
-      return _Judged()
-    searched = cosines["text"] if allowed is None else cosines["text"][allowed]
-    if len(searched) < calibration.SMALLEST:
-      return _Judged()
-    made = self._calibration
-    seen = calibration.background(searched)
-    matches = made.presence(seen) >= made.threshold(asked.false_alarms)
-    return _Judged(made.probabilities(seen, cosines["text"][rows]), matches)
-
 
 def _box(row: Mapping[str, Any]) -> Box:
   return Box(*(row[name] for name in BOX))
-
-
-class _Judged(NamedTuple):
-  """probabilities: of the rows that were found, or None. matches: of an Answer."""
-
-  probabilities: np.ndarray | None = None
-  matches: bool | None = None
-
-  def of(self, place: int) -> float | None:
-    return None if self.probabilities is None else float(self.probabilities[place])
-
-
-class _Chosen(NamedTuple):
-  """rows: int64, best first. scores, cosines: of all rows. second: of the first rows.
-  The others: of a Question and its Answer."""
-
-  rows: np.ndarray
-  scores: np.ndarray
-  cosines: Mapping[str, np.ndarray]
-  skip: int
-  searched: int
-  judged: _Judged
-  second: np.ndarray
-
-  def again(self, place: int) -> float | None:
-    """The second stage's score of the row at this place, where there is one."""
-    return float(self.second[place]) if place < len(self.second) else None
 
 
 def check_row(row: np.ndarray, side: str) -> None:

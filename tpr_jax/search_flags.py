@@ -83,6 +83,9 @@ RERANK = flags.DEFINE_integer(
   "search: so many of the first pictures are ordered again by the index's second stage,"
   " for example 100.",
 )
+EXACT = flags.DEFINE_bool(
+  "exact", False, "search: of a large index, too, every picture is compared with."
+)
 JSON = flags.DEFINE_bool("json", False, "search: JSON instead of a table.")
 SHEET = flags.DEFINE_string(
   "sheet", None, "search: also writes the pictures to FILE.html or FILE.png."
@@ -124,6 +127,7 @@ _SEARCH = (
   "image_weight",
   "false_alarms",
   "rerank",
+  "exact",
   "top",
   "where",
   "json",
@@ -192,6 +196,7 @@ def searching(model: str | None) -> settings.Searching:
     image_weight=IMAGE_WEIGHT.value,
     false_alarms=FALSE_ALARMS.value,
     rerank=RERANK.value,
+    exact=EXACT.value,
     model=model,
     sheet=SHEET.value,
     json=JSON.value,

@@ -94,10 +94,13 @@ class Stored:
 class Answer:
   """hits: best first. searched, total: pictures (or people) that fit the condition,
   and all. people: these are people in frames.
-  matches: is the person among those searched at all? None: not known."""
+  matches: is the person among those searched at all? None: not known.
+  recall: of approximate searches, the share of the nearest that was found when it was
+  measured; None: this one is exact."""
 
   hits: tuple[Hit, ...]
   searched: int
   total: int
   matches: bool | None = None
   people: bool = False
+  recall: float | None = None

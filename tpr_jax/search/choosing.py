@@ -6,10 +6,11 @@ from typing import NamedTuple
 import numpy as np
 
 from tpr_jax.metrics import calibration, rerank
-from tpr_jax.search import gallery
+from tpr_jax.search import gallery, nearest
 from tpr_jax.search.again import Look
 from tpr_jax.search.answer import Question
 from tpr_jax.search.encoder import Encoder
+from tpr_jax.search.near import Near
 from tpr_jax.search.problems import AskedError
 from tpr_jax.search.store import KEPT, Store
 
@@ -25,8 +26,8 @@ class Judged(NamedTuple):
 
 
 class Chosen(NamedTuple):
-  """rows: int64, best first. scores, cosines: of all rows. second: of the first rows.
-  The others: of a Question and its Answer."""
+  """rows: int64 [k], best first. scores, cosines, second: of these rows (the last: of
+  the first of them). The others: of a Question and its Answer."""
 
   rows: np.ndarray
   scores: np.ndarray
@@ -45,68 +46,81 @@ class Chooser(NamedTuple):
   """Chooses out of one version of an index.
 
   Attributes:
-    store, vectors: that version. made: its calibration, or None. look: its second
-      look, or None. encoder: asked for when pictures are looked at again.
+    store, known: that version. near: its index of nearest neighbours, where rows stay
+      in the store. made: its calibration, or None. look: its second look, or None.
+      encoder: asked for when pictures are looked at again.
   """
 
   store: Store
-  vectors: gallery.Gallery
+  known: gallery.Gallery
+  near: Near | None
   made: calibration.Calibration | None
   look: Look | None
   encoder: Callable[[], Encoder]
 
-  def __call__(self, asked: Question, allowed: np.ndarray | None) -> Chosen:
-    """allowed: bool [N], the rows that meet the condition; None: all.
+  def __call__(
+    self, asked: Question, allowed: np.ndarray | None, condition: str
+  ) -> Chosen:
+    """allowed: bool [N], the rows that meet `condition` (SQL); None: all.
 
     Raises:
       AskedError: the second stage makes something else than numbers of the words.
     """
-    # A product for each: of several at once, the last bits would depend on which, and
-    # pages of one answer would not fit together.
-    cosines = {side: self.vectors.cosines(row) for side, row in asked.rows.items()}
-    if len(cosines) == 1:
-      (scores,) = cosines.values()
-    else:
-      shares = (1 - asked.image_weight, asked.image_weight)
-      both = (cosines["text"], cosines["image"])
-      scores = gallery.standard(both, shares)
     last = asked.skip + asked.top
-    best = gallery.best(scores, self.vectors.order, max(last, asked.rerank), allowed)
+    found = self._nearest(asked, max(last, asked.rerank), allowed, condition)
     second = np.zeros(0, np.float32)
     if asked.rerank:
-      first = best[: asked.rerank]
-      order, second = self._looked_at(asked.kept, first, scores[first])
-      best[: asked.rerank] = first[order]
-    searched = len(self.vectors) if allowed is None else int(allowed.sum())
-    rows, shown = best[asked.skip : last], slice(asked.skip, last)
-    judged = self._judged(asked, cosines, allowed, rows)
-    return Chosen(rows, scores, cosines, asked.skip, searched, judged, second[shown])
+      order, second = self._looked_at(asked, found)
+      found = found._replace(
+        rows=found.rows[order],
+        scores=found.scores[order],
+        cosines={side: of[order] for side, of in found.cosines.items()},
+      )
+    shown = slice(asked.skip, last)
+    cosines = {side: of[shown] for side, of in found.cosines.items()}
+    return Chosen(
+      found.rows[shown],
+      found.scores[shown],
+      cosines,
+      asked.skip,
+      found.searched,
+      self._judged(asked, found.seen, cosines),
+      second[shown],
+    )
+
+  def _nearest(
+    self, asked: Question, k: int, allowed: np.ndarray | None, condition: str
+  ) -> nearest.Found:
+    shares = dict(text=1 - asked.image_weight, image=asked.image_weight)
+    if self.near is None:
+      order, vectors = self.known.order, self.known.vectors
+      return nearest.exact(vectors, order, asked.rows, shares, k, allowed)
+    return nearest.approximate(
+      self.store, self.known, self.near, asked.rows, shares, k, allowed, condition
+    )
 
   def _looked_at(
-    self, text: Mapping[str, np.ndarray], rows: np.ndarray, cosines: np.ndarray
+    self, asked: Question, found: nearest.Found
   ) -> tuple[np.ndarray, np.ndarray]:
-    """(new order of these rows int [n], second scores float32 [n] in that order)."""
-    read = self.store.of_rows(self.vectors.ids[rows], [KEPT])
+    """(new order of all rows found int [k], second scores float32 [n] of the first)."""
+    rows, cosines = found.rows[: asked.rerank], found.scores[: asked.rerank]
+    read = self.store.of_rows(self.known.ids[rows], [KEPT])
     kept = [self.look.unpack(row[KEPT]) for row in read]
-    second = self.encoder().pair_scores(text, kept)
+    second = self.encoder().pair_scores(asked.kept, kept)
     if not np.isfinite(second).all():
       raise AskedError("the second stage's score of these words is not finite")
-    (order,) = rerank.order(rerank.summed([second[None]], cosines[None], 1.0))
-    return order, second[order]
+    (first,) = rerank.order(rerank.summed([second[None]], cosines[None], 1.0))
+    order = np.concatenate([first, np.arange(len(first), len(found.rows))])
+    return order, second[first]
 
   def _judged(
     self,
     asked: Question,
+    seen: calibration.Background | None,
     cosines: Mapping[str, np.ndarray],
-    allowed: np.ndarray | None,
-    rows: np.ndarray,
   ) -> Judged:
     """What a calibration says, which is one of words alone, and of no few pictures."""
-    if self.made is None or set(cosines) != {"text"}:
+    if self.made is None or seen is None or set(cosines) != {"text"}:
       return Judged()
-    searched = cosines["text"] if allowed is None else cosines["text"][allowed]
-    if len(searched) < calibration.SMALLEST:
-      return Judged()
-    seen = calibration.background(searched)
     matches = self.made.presence(seen) >= self.made.threshold(asked.false_alarms)
-    return Judged(self.made.probabilities(seen, cosines["text"][rows]), matches)
+    return Judged(self.made.probabilities(seen, cosines["text"]), matches)

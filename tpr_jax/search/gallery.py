@@ -15,24 +15,30 @@ from tpr_jax.search.store import Store, rows_of
 
 _PRODUCTS = 1 << 25  # similarities held at once by a batch of queries
 _HEAD = 16  # digits of a hash that are kept in memory: 64 bits
+_SAMPLE = 65_536  # rows that stand for all, where these stay in the store
+_WHOLE = "problem is null"
 _ROUNDING = 1e-6  # spread of cosines that are equal but for rounding
 
 
 class Gallery:
   """The whole pictures of one version of a store.
 
+  Args:
+    whole: all their vectors are read, too; else a sample of them.
+
   Attributes:
-    vectors: float32 [N, D], unit rows.
+    vectors: float32 [N, D], unit rows; None: they stay in the store.
+    sample, sampled: without them, float32 [S, D] of the rows int64 [S].
     ids: int64 [N] `_rowid`.
     order: int64 [N], the place of each path among all of them: ties are in this order,
       whatever the order of the files in the store.
     heads: uint64 [N], the first 16 digits of the hash of each content.
   """
 
-  def __init__(self, store: Store):
-    whole = "problem is null"
+  def __init__(self, store: Store, whole: bool = True):
+    self._store = store
     paths, ids, heads = [], [], []
-    for batch in store.read(["path", "hash"], whole, ids=True):
+    for batch in store.read(["path", "hash"], _WHOLE, ids=True):
       paths.append(batch["path"])
       ids.append(batch["_rowid"].to_numpy())
       heads += [int(each[:_HEAD], 16) for each in batch["hash"].to_pylist()]
@@ -42,13 +48,30 @@ class Gallery:
     count = len(self.ids)
     ranks = pc.rank(pa.chunked_array(paths, pa.string()), tiebreaker="first")
     self.order = ranks.to_numpy().astype(np.int64)
+    self._by_id = np.argsort(self.ids, kind="stable")
+    self.vectors = self._vectors() if whole else None
+    if not whole:
+      drawn = np.random.default_rng(0).choice(count, min(_SAMPLE, count), replace=False)
+      self.sampled = np.sort(drawn)
+      self.sample = store.vectors(self.ids[self.sampled])
+
+  def _vectors(self) -> np.ndarray:
     # Filled in place: a list of parts and their concatenation would need twice as much.
-    self.vectors = np.empty((count, store.dim), np.float32)
-    by_id = np.argsort(self.ids, kind="stable")
-    for batch in store.read(["vector"], whole, ids=True):
-      asked = batch["_rowid"].to_numpy().astype(np.int64)
-      at = by_id[np.searchsorted(self.ids, asked, sorter=by_id)]
-      self.vectors[at] = rows_of(batch["vector"], store.dim)
+    found = np.empty((len(self), self._store.dim), np.float32)
+    for batch in self._store.read(["vector"], _WHOLE, ids=True):
+      at = self.places(batch["_rowid"].to_numpy().astype(np.int64))
+      found[at] = rows_of(batch["vector"], self._store.dim)
+    return found
+
+  def places(self, ids: np.ndarray) -> np.ndarray:
+    """int64 [n] `_rowid`, all of them known -> int64 [n] rows."""
+    return self._by_id[np.searchsorted(self.ids, ids, sorter=self._by_id)]
+
+  def row(self, at: int) -> np.ndarray:
+    """float32 [D] of one row."""
+    if self.vectors is None:
+      return self._store.vectors(self.ids[at : at + 1])[0]
+    return self.vectors[at]
 
   def __len__(self) -> int:
     return len(self.ids)

@@ -21,7 +21,7 @@ from tpr_jax import calibration_files
 from tpr_jax.data import images
 from tpr_jax.data.record import ImageError
 from tpr_jax.detect.boxes import Box
-from tpr_jax.search import about, again, gallery
+from tpr_jax.search import about, again, gallery, near, nearest
 from tpr_jax.search import where as conditions
 from tpr_jax.search.answer import Answer, Hit, Question, Stored
 from tpr_jax.search.choosing import Chooser
@@ -40,16 +40,19 @@ class Index:
   Args:
     place: the folder.
     model: its model; None: where the index says that it is.
+    exact: every picture is compared with, however many there are.
 
   Attributes:
     about: what index.json says.
   """
 
-  def __init__(self, place: pathlib.Path, model: Model | None = None):
+  def __init__(
+    self, place: pathlib.Path, model: Model | None = None, *, exact: bool = False
+  ):
     found = about.read(place)
     if found is None:
       raise SearchError(f"{place} holds no index: make one with --mode=index")
-    self.place, self.about = place, found
+    self.place, self.about, self._exact = place, found, exact
     model = model or _model(found, found["model"]["place"])
     self._encoder = Lazy(
       model,
@@ -60,24 +63,25 @@ class Index:
     self._pinned(store, store.pin())
 
   @classmethod
-  def open(cls, place: str | os.PathLike, *, model: str = "") -> "Index":
+  def open(
+    cls, place: str | os.PathLike, *, model: str = "", exact: bool = False
+  ) -> "Index":
     """Opens the index in a folder.
 
     Args:
       model: where its model is now; default: where it was.
+      exact: every picture is compared with, however many there are.
 
     Raises:
       SearchError: there is no index, it cannot be read, or lancedb is missing.
     """
     path = pathlib.Path(place).expanduser()
-    if not model:
-      return cls(path)
-    found = about.read(path)
-    return cls(path, _model(found, model) if found else None)
+    found = about.read(path) if model else None
+    return cls(path, _model(found, model) if found else None, exact=exact)
 
   def __len__(self) -> int:
     """Pictures, or people in frames, that can be found."""
-    return len(self._vectors)
+    return len(self._known)
 
   @property
   def columns(self) -> dict[str, str]:
@@ -129,6 +133,7 @@ class Index:
     if version == self._version:
       return self
     newer = copy.copy(self)
+    newer.about = found
     newer._pinned(store, version)
     return newer
 
@@ -207,24 +212,28 @@ class Index:
     Raises:
       ConditionError: a condition cannot be read.
     """
+    neighbours = None if self._known.vectors is not None else self._near
     choose = Chooser(
-      self._store, self._vectors, self._calibration, self._look, self._encoder
+      self._store, self._known, neighbours, self._calibration, self._look, self._encoder
     )
-    found = [choose(each, self._allowed(each.where)) for each in questions]
+    found = []
+    for each in questions:
+      condition = conditions.sql(each.where, self.columns) if each.where.strip() else ""
+      found.append(choose(each, self._allowed(condition), condition))
     people = self._store.people
     names = [*(SHOWN_OF_PEOPLE if people else SHOWN), *self.metadata]
     columns = [*names, "hash", "thumbnail", *(("file_hash", *BOX) if people else ())]
     wanted = np.unique(np.concatenate([each.rows for each in found]))
-    read = self._store.of_rows(self._vectors.ids[wanted], columns)
+    read = self._store.of_rows(self._known.ids[wanted], columns)
     known = dict(zip(wanted.tolist(), read, strict=True))
     return [
       Answer(
         tuple(
           Hit(
             rank=each.skip + place + 1,
-            score=float(each.scores[at]),
+            score=float(each.scores[place]),
             path=known[at]["path"],
-            cosines={side: float(of[at]) for side, of in each.cosines.items()},
+            cosines={side: float(of[place]) for side, of in each.cosines.items()},
             values={name: known[at][name] for name in names},
             thumbnail=known[at]["thumbnail"],
             key=known[at]["hash"],
@@ -236,9 +245,10 @@ class Index:
           for place, at in enumerate(each.rows.tolist())
         ),
         each.searched,
-        len(self._vectors),
+        len(self._known),
         each.judged.matches,
         people,
+        None if neighbours is None else neighbours.recall,
       )
       for each in found
     ]
@@ -269,12 +279,12 @@ class Index:
 
   def stored(self, key: str) -> Stored | None:
     """The picture or person with this key (32 hex digits); None: there is none."""
-    rows = self._vectors.like(key)
+    rows = self._known.like(key)
     people = self._store.people
     columns = ["hash", "thumbnail"]
     if people:
       columns += ["file_hash", "width", "height", *BOX]
-    listed = self._store.of_rows(self._vectors.ids[rows], columns)
+    listed = self._store.of_rows(self._known.ids[rows], columns)
     same = [
       (at, row) for at, row in zip(rows, listed, strict=True) if row["hash"] == key
     ]
@@ -282,7 +292,7 @@ class Index:
       return None
     at, first = same[0]
     paths = tuple(sorted(row["path"] for _, row in same))
-    found = Stored(key, paths, self._vectors.vectors[at], first["thumbnail"], key)
+    found = Stored(key, paths, self._known.row(at), first["thumbnail"], key)
     if not people:
       return found
     box, margin = _box(first), self.about["detector"]["settings"]["margin"]
@@ -299,24 +309,27 @@ class Index:
       raise SearchError(f"{error}; --mode=index writes it again") from error
     self._store, self._version = store, version
     self._columns, self._metadata = store.columns, store.metadata
-    self._look = again.of(self.about["encoder"])
+    self._look, self._near = again.of(self.about["encoder"]), near.of(self.about)
     self._gallery: gallery.Gallery | None = None
 
   @property
-  def _vectors(self) -> gallery.Gallery:
+  def _known(self) -> gallery.Gallery:
     if self._gallery is None:
-      self._gallery = gallery.Gallery(self._store)
+      large = self._near is not None and self._store.whole() > nearest.EXACT
+      near = large and not self._exact and self._store.near_rows() is not None
+      self._gallery = gallery.Gallery(self._store, whole=not near)
     return self._gallery
 
   def _allowed(self, condition: str) -> np.ndarray | None:
-    if not condition.strip():
+    """Rows that meet a condition, as SQL; "": None."""
+    if not condition:
       return None
-    asked = conditions.sql(condition, self.columns)
+    whole = f"problem is null and {condition}"
     ids = [
       batch["_rowid"].to_numpy().astype(np.int64)
-      for batch in self._store.read(["path"], f"problem is null and {asked}", ids=True)
+      for batch in self._store.read(["path"], whole, ids=True)
     ]
-    return self._vectors.among(np.concatenate(ids) if ids else np.zeros(0, np.int64))
+    return self._known.among(np.concatenate(ids) if ids else np.zeros(0, np.int64))
 
 
 def _box(row: Mapping[str, Any]) -> Box:

@@ -10,6 +10,7 @@ in one commit, or one row that says that it has none.
 """
 
 import contextlib
+import dataclasses
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from tpr_jax import calibration_files
 from tpr_jax.core import lock
 from tpr_jax.detect import place
-from tpr_jax.search import about, again, reading, sidecar, store, walk
+from tpr_jax.search import about, again, near, nearest, reading, sidecar, store, walk
 from tpr_jax.search.done import Done, report
 from tpr_jax.search.encoder import BATCH, Lazy, Model
 from tpr_jax.search.people import Cutter
@@ -79,7 +80,17 @@ class Indexer:
       opened = self._store(found)
       self._calibrate()
       makers = self._encoder, self._look, self._cutter()
-      return _Update(self.asked, walked, table, opened, *makers, self._say)()
+      done = _Update(self.asked, walked, table, opened, *makers, self._say)()
+      self._nearest(opened)
+      return done
+
+  def _nearest(self, opened: Store) -> None:
+    """Of a large index, its index of nearest neighbours, measured."""
+    if opened.whole() <= nearest.EXACT:
+      return
+    found = about.read(self.asked.index)
+    known = near.renewed(opened, near.of(found), self._encoder, self._say)
+    about.write(self.asked.index, {**found, "near": dataclasses.asdict(known)})
 
   def _sidecar(self) -> sidecar.Sidecar | None:
     if self.asked.metadata is None:

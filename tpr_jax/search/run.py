@@ -17,7 +17,7 @@ def index(asked: Indexing) -> int:
 
 def search(asked: Searching) -> int:
   """-> exit status. Raises as `Index.search`."""
-  found = Index.open(asked.index, model=asked.model)
+  found = Index.open(asked.index, model=asked.model, exact=asked.exact)
   answer = found.search(
     asked.query,
     image=asked.image,

@@ -46,7 +46,7 @@ class Searching:
     model: where the index's model is now; "": where it was.
     sheet: a page or a picture to write, or None.
     json: JSON to standard output in the place of the table.
-    false_alarms, rerank: of a Question (answer.py).
+    false_alarms, rerank: of a Question (answer.py). exact: of `Index.open`.
   """
 
   index: pathlib.Path
@@ -60,6 +60,7 @@ class Searching:
   json: bool = False
   false_alarms: float = FALSE_ALARMS
   rerank: int = 0
+  exact: bool = False
 
 
 def indexing(
@@ -101,6 +102,7 @@ def searching(
   image_weight: float | None,
   false_alarms: float = FALSE_ALARMS,
   rerank: int = 0,
+  exact: bool = False,
   model: str | None,
   sheet: str | None,
   json: bool,
@@ -164,6 +166,7 @@ def searching(
     image_weight=weight,
     false_alarms=false_alarms,
     rerank=rerank,
+    exact=exact,
     model=model or "",
     sheet=out,
     json=json,

@@ -60,6 +60,7 @@ def plain(asked: Searching, about: Mapping[str, Any], answer: Answer) -> dict[st
     searched=answer.searched,
     total=answer.total,
     matches=answer.matches,
+    recall=answer.recall,
     false_alarms=None if answer.matches is None else asked.false_alarms,
     rerank=asked.rerank,
     hits=[plain_hit(hit) for hit in answer.hits],
@@ -102,9 +103,14 @@ def percent(probability: float) -> str:
 def counted(answer: Answer) -> str:
   """How many pictures were looked at, as a line."""
   what = "people" if answer.people else "pictures"
+  more = ""
+  if answer.recall is not None:
+    more = (
+      f", approximately: {answer.recall:.1%} of the nearest were found when measured"
+    )
   if answer.searched == answer.total:
-    return f"{answer.total:,} {what}"
-  return f"{answer.searched:,} of {answer.total:,} {what} meet the condition"
+    return f"{answer.total:,} {what}{more}"
+  return f"{answer.searched:,} of {answer.total:,} {what} meet the condition{more}"
 
 
 def write(asked: Searching, about: Mapping[str, Any], answer: Answer) -> None:

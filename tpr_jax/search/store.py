@@ -49,6 +49,9 @@ _FIXED = (
   ("kind", pa.string()),
   ("problem", pa.string()),
 )
+_NEAR = "near"  # the index of nearest neighbours
+_REFINED = 4  # candidates that are compared exactly, for each that is asked for
+_READ = 8_192  # rows at once
 KEPT = "_kept"  # of a second stage (again.py); only there where there is one
 # What conditions may name, beside the columns of a side-car.
 ASKED = ("path", "time", "size", "width", "height", "file_time", "hash")
@@ -239,6 +242,71 @@ class Store:
     rows = asked.select(["path", *columns]).with_row_id().to_arrow().to_pylist()
     found = {row.pop("_rowid"): row for row in rows}
     return [found[int(each)] for each in ids]
+
+  def vectors(self, ids: np.ndarray) -> np.ndarray:
+    """Rows float32 [n, D] of whole pictures, by `_rowid`, in their order."""
+    found = np.empty((len(ids), self.dim), np.float32)
+    for start in range(0, len(ids), _READ):
+      some = ids[start : start + _READ]
+      asked = self._table.take_row_ids([int(each) for each in some])
+      read = asked.select(["vector"]).with_row_id().to_arrow().combine_chunks()
+      rows = rows_of(read["vector"].combine_chunks(), self.dim)
+      names = read["_rowid"].to_numpy().astype(np.int64)
+      order = np.argsort(names)
+      found[start : start + _READ] = rows[
+        order[np.searchsorted(names, some, sorter=order)]
+      ]
+    return found
+
+  def whole(self) -> int:
+    """Whole pictures (or people)."""
+    return self._table.count_rows("problem is null")
+
+  # --- nearest neighbours ---------------------------------------------------------
+
+  def near_rows(self) -> int | None:
+    """Rows that the index of nearest neighbours covers; None: there is none."""
+    found = self._table.index_stats(_NEAR)
+    return None if found is None else found.num_indexed_rows
+
+  def near_parts(self) -> int:
+    """Parts of that index."""
+    return max(1, round(self.near_rows() ** 0.5))
+
+  def make_near(self) -> None:
+    """Parts of similar rows, each number of which takes one byte."""
+    parts = max(1, round(self.whole() ** 0.5))
+    self._table.create_index(
+      metric="cosine",
+      index_type="IVF_SQ",
+      num_partitions=parts,
+      vector_column_name="vector",
+      name=_NEAR,
+    )
+
+  def extend_near(self) -> None:
+    """Takes the rows in that have come since."""
+    self._table.optimize(cleanup_older_than=_KEPT)
+
+  def nearest(
+    self, row: np.ndarray, k: int, probes: int, condition: str = ""
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """The k rows that seem nearest, of those that meet a condition (SQL).
+
+    Args:
+      row: float32 [D], of any length.
+      probes: parts that are looked into; rows that are in none are all looked at.
+
+    Returns:
+      (`_rowid` int64 [k], rows float32 [k, D]); fewer where there are fewer.
+    """
+    asked = self._table.search(row, vector_column_name="vector").metric("cosine")
+    asked = asked.nprobes(probes).refine_factor(_REFINED).limit(k).with_row_id(True)
+    whole = f"problem is null and {condition}" if condition else "problem is null"
+    asked = asked.where(whole, prefilter=True).select(["vector", "_distance"])
+    read = asked.to_arrow().combine_chunks()
+    ids = read["_rowid"].to_numpy().astype(np.int64)
+    return ids, rows_of(read["vector"].combine_chunks(), self.dim)
 
   # --- writing --------------------------------------------------------------------
 

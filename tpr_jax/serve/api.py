@@ -72,6 +72,7 @@ class Api:
         searched=answer.searched,
         total=answer.total,
         matches=answer.matches,
+        recall=answer.recall,
         more=shown < min(answer.searched, limits.DEEPEST) and bool(answer.hits),
         hits=[showing.plain_hit(hit) | dict(key=hit.key) for hit in answer.hits],
       )

@@ -240,6 +240,13 @@ def _schemas() -> dict[str, Any]:
         description="Whether the person seems to be among the pictures searched; null"
         " where the model has no calibration, or a picture was searched by.",
       ),
+      recall=dict(
+        type=["number", "null"],
+        minimum=0,
+        maximum=1,
+        description="Of a large index, searched approximately: the share of the nearest"
+        " that was found when this was measured; null: every picture was compared.",
+      ),
       more=dict(type="boolean", description="Whether there is a next page."),
       hits=dict(type="array", items=hit, maxItems=limits.TOP_MOST),
     ),

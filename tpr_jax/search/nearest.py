@@ -1,0 +1,133 @@
+"""The nearest rows of a gallery to what is asked: by all of them, or approximately.
+
+Up to `EXACT` pictures every row is in memory and compared. Beyond, rows stay in the
+store, whose own index of nearest neighbours (near.py) names some candidates; they are
+then compared exactly. What else a search needs of all rows, the mean and the deviation
+of the cosines, is taken from a sample in memory.
+
+Words and a picture together are one row, too: a weighted sum of standard scores is
+
+    z_n = sum_j w_j (x_n . q_j - mean_j) / sd_j = x_n . sum_j w_j q_j / sd_j + constant
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from tpr_jax.metrics import calibration
+from tpr_jax.search import gallery
+from tpr_jax.search.near import Near
+from tpr_jax.search.store import Store
+
+EXACT = 1_000_000  # pictures
+FEW = 100_000  # that meet a condition: their rows are read, and all compared
+_SEEN = 20  # of the best, that a background is made of (metrics/calibration.py)
+
+Rows = Mapping[str, np.ndarray]  # "text", "image" or both -> unit row float32 [D]
+
+
+class Found(NamedTuple):
+  """The nearest rows.
+
+  Attributes:
+    rows: int64 [k] of the gallery, best first.
+    scores: [k]; the cosine, or the sum of standard scores.
+    cosines: side -> float32 [k].
+    searched: rows that were compared with, or stood for.
+    seen: the background of the words' cosines; None: there are too few rows.
+  """
+
+  rows: np.ndarray
+  scores: np.ndarray
+  cosines: Mapping[str, np.ndarray]
+  searched: int
+  seen: calibration.Background | None
+
+
+def exact(
+  vectors: np.ndarray,
+  order: np.ndarray,
+  asked: Rows,
+  shares: Mapping[str, float],
+  k: int,
+  allowed: np.ndarray | None = None,
+) -> Found:
+  """Compares every row.
+
+  Args:
+    vectors: float32 [N, D]. order: int64 [N], of ties.
+    shares: side -> its weight, where there are two.
+    k: so many; fewer where fewer are allowed.
+    allowed: bool [N]; None: all.
+  """
+  # A product for each: of several at once, the last bits would depend on which, and
+  # pages of one answer would not fit together.
+  cosines = {side: vectors @ row for side, row in asked.items()}
+  if len(cosines) == 1:
+    (scores,) = cosines.values()
+  else:
+    scores = gallery.standard([*cosines.values()], [shares[side] for side in cosines])
+  rows = gallery.best(scores, order, k, allowed)
+  searched = len(vectors) if allowed is None else int(allowed.sum())
+  seen = None
+  if "text" in cosines and searched >= calibration.SMALLEST:
+    words = cosines["text"]
+    seen = calibration.background(words if allowed is None else words[allowed])
+  some = {side: of[rows] for side, of in cosines.items()}
+  return Found(rows, scores[rows], some, searched, seen)
+
+
+def approximate(
+  store: Store,
+  known: gallery.Gallery,
+  near: Near,
+  asked: Rows,
+  shares: Mapping[str, float],
+  k: int,
+  allowed: np.ndarray | None = None,
+  condition: str = "",
+) -> Found:
+  """Compares the candidates of the store's index; where few are allowed, all of them.
+
+  Args:
+    known: without its vectors, with a sample of them.
+    near: what is known of that index.
+    allowed: bool [N], the rows that meet `condition`, as SQL; None: all do.
+  """
+  searched = len(known) if allowed is None else int(allowed.sum())
+  if allowed is not None and searched <= FEW:
+    at = np.flatnonzero(allowed)
+    found = exact(store.vectors(known.ids[at]), known.order[at], asked, shares, k)
+    return found._replace(rows=at[found.rows])
+  inside = slice(None) if allowed is None else allowed[known.sampled]
+  moments = {side: _moments(known.sample[inside] @ row) for side, row in asked.items()}
+  if len(asked) == 1:
+    (target,) = asked.values()
+  else:
+    parts = [shares[s] * row / moments[s][1] for s, row in asked.items()]
+    target = np.sum(parts, axis=0, dtype=np.float32)
+  ids, vectors = store.nearest(target, max(k, _SEEN), near.probes, condition)
+  rows = known.places(ids)
+  cosines = {side: vectors @ row for side, row in asked.items()}
+  if len(cosines) == 1:
+    (scores,) = cosines.values()
+  else:
+    scores = np.zeros(len(rows))
+    for side, of in cosines.items():
+      mean, deviation = moments[side]
+      scores += shares[side] * (of.astype(np.float64) - mean) / deviation
+  best = np.lexsort((known.order[rows], -scores))
+  seen = None
+  if set(cosines) == {"text"} and searched >= calibration.SMALLEST:
+    mean, deviation = moments["text"]
+    top = calibration.background(cosines["text"])
+    seen = top._replace(mean=mean, deviation=deviation, count=searched)
+  best = best[:k]
+  some = {side: of[best] for side, of in cosines.items()}
+  return Found(rows[best], scores[best], some, searched, seen)
+
+
+def _moments(cosines: np.ndarray) -> tuple[float, float]:
+  wide = cosines.astype(np.float64)
+  return float(wide.mean()), max(float(wide.std()), 1e-9)

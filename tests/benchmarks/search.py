@@ -3,6 +3,7 @@
   python -m tests.benchmarks.search                        100,000 pictures
   python -m tests.benchmarks.search --pictures=1000000
   python -m tests.benchmarks.search --pictures=100000 --store --faiss
+  python -m tests.benchmarks.search --pictures=1000000 --near
   python -m tests.benchmarks.search --index=DIR --rerank=100
 
 Rows of D numbers are drawn. "one" is a search by one row: the product, the best k, and
@@ -10,9 +11,12 @@ nothing else; "condition" the same among a tenth of the pictures; "batch" is a r
 share of 64 at once. With --store the rows go through the store first, in commits of
 1,024 with a thumbnail of 3 kB, and "open" is what reading them back takes, "where" a
 condition of its own. With --faiss, IndexFlatIP of the package faiss-cpu is asked in
-turn with ours, by the same rows. With --index=DIR an index that is there is searched by
-words, its model's part included, in turn with and without its second look. Medians;
-"peak" is the largest resident memory of the process.
+turn with ours, by the same rows. With --near, rows are of people, 20 pictures each (a
+center with noise of its length; people are in groups of 50), they go through the store
+without thumbnails, its index of nearest neighbours is made, and measured by 64 rows with
+twice that noise, and a search of each way is timed in turn. With --index=DIR an index
+that is there is searched by words, its model's part included, in turn with and without
+its second look. Medians; "peak" is the largest resident memory of the process.
 """
 
 import argparse
@@ -25,7 +29,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tpr_jax.search import gallery
+from tpr_jax.search import gallery, near, nearest
 from tpr_jax.search.index import Index
 from tpr_jax.search.store import Store
 
@@ -87,6 +91,50 @@ def through_store(folder: pathlib.Path, drawn: Drawn) -> tuple[gallery.Gallery, 
   return found, store
 
 
+def of_people(count: int, dim: int, queries: int) -> tuple[np.ndarray, np.ndarray]:
+  """(rows, queries), unit rows that have neighbours, which random ones have not."""
+  rng = np.random.default_rng(0)
+  draw = lambda *shape: rng.standard_normal(shape, np.float32)
+  groups = draw(max(1, count // 1000), dim)
+  people = groups[rng.integers(len(groups), size=max(1, count // 20))]
+  people += draw(*people.shape)
+  rows = np.empty((count, dim), np.float32)
+  for start in range(0, count, 65_536):
+    part = rows[start : start + 65_536]
+    part[:] = people[rng.integers(len(people), size=len(part))] + draw(*part.shape)
+    part /= np.linalg.norm(part, axis=1, keepdims=True)
+  asked = people[rng.integers(len(people), size=queries)] + 2 * draw(queries, dim)
+  return rows, asked / np.linalg.norm(asked, axis=1, keepdims=True)
+
+
+def approximately(count: int, dim: int, top: int, times: int) -> None:
+  """The store's index of nearest neighbours beside all rows in memory."""
+  rows, queries = of_people(count, dim, near.QUERIES)
+  with tempfile.TemporaryDirectory() as folder:
+    store = Store(pathlib.Path(folder), dim)
+    for start in range(0, count, 16_384):
+      part = enumerate(rows[start : start + 16_384], start)
+      named = [
+        dict(path=f"{i:09}.jpg", hash=f"{i:032x}", vector=row) for i, row in part
+      ]
+      store.put(named, replaces=False)
+    began = time.perf_counter()
+    store.make_near()
+    print(f"near: {store.near_parts():,} parts, {time.perf_counter() - began:.0f} s")
+    began = time.perf_counter()
+    found = near.measured(store, queries, count)
+    print(f"measured: {found} in {time.perf_counter() - began:.0f} s")
+    whole, part = gallery.Gallery(store), gallery.Gallery(store, whole=False)
+    asked = dict(text=queries[0])
+    exact = lambda: nearest.exact(whole.vectors, whole.order, asked, {}, top)
+    about = lambda: nearest.approximate(store, part, found, asked, {}, top)
+    ours, theirs = [], []
+    for _ in range(3):
+      ours.append(clock(about, times))
+      theirs.append(clock(exact, times))
+    print(f"in turn: approximate {min(ours):.1f} ms, of all {min(theirs):.1f} ms")
+
+
 def of_index(place: str, rerank: int, top: int, times: int) -> None:
   """An index by words, with and without its second look."""
   found = Index.open(place)
@@ -109,11 +157,15 @@ def main() -> None:
   parser.add_argument("--times", type=int, default=21)
   parser.add_argument("--store", action="store_true")
   parser.add_argument("--faiss", action="store_true")
+  parser.add_argument("--near", action="store_true")
   parser.add_argument("--index", default="")
   parser.add_argument("--rerank", type=int, default=100)
   given = parser.parse_args()
   if given.index:
     of_index(given.index, given.rerank, given.top, given.times)
+    return
+  if given.near:
+    approximately(given.pictures, given.dim, given.top, given.times)
     return
   found: gallery.Gallery = Drawn(given.pictures, given.dim)
   if given.store:

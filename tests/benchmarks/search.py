@@ -13,7 +13,7 @@ share of 64 at once. With --store the rows go through the store first, in commit
 condition of its own. With --faiss, IndexFlatIP of the package faiss-cpu is asked in
 turn with ours, by the same rows. With --near, rows are of people, 20 pictures each (a
 center with noise of its length; people are in groups of 50), they go through the store
-without thumbnails, its index of nearest neighbours is made, and measured by 64 rows with
+without thumbnails, its index of nearest neighbours is made and measured by 64 rows with
 twice that noise, and a search of each way is timed in turn. With --index=DIR an index
 that is there is searched by words, its model's part included, in turn with and without
 its second look. Medians; "peak" is the largest resident memory of the process.

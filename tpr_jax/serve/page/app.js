@@ -204,7 +204,7 @@ function add(answer) {
     ? `${count(answer.total)} pictures`
     : `${count(answer.searched)} pictures that meet the filter (of ${count(answer.total)})`;
   $("status").textContent = hits.length
-    ? `The ${count(hits.length)} nearest of ${among}, best first`
+    ? `The ${count(hits.length)} nearest of ${among}${answer.recall === null ? "" : ", approximately"}, best first`
     : `None of ${count(answer.total)} pictures meets the filter`;
   $("note").hidden = !hits.length;
   $("note").classList.toggle("nobody", answer.matches === false);

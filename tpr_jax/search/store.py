@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tpr_jax.search.problems import SearchError
 
@@ -302,9 +303,12 @@ class Store:
     """
     asked = self._table.search(row, vector_column_name="vector").metric("cosine")
     asked = asked.nprobes(probes).refine_factor(_REFINED).limit(k).with_row_id(True)
-    whole = f"problem is null and {condition}" if condition else "problem is null"
-    asked = asked.where(whole, prefilter=True).select(["vector", "_distance"])
-    read = asked.to_arrow().combine_chunks()
+    if condition:
+      asked = asked.where(f"problem is null and {condition}", prefilter=True)
+    # Without one nothing is filtered, which would read a column of all rows: what has a
+    # problem has no vector.
+    read = asked.select(["vector", "_distance"]).to_arrow()
+    read = read.filter(pc.is_valid(read["vector"])).combine_chunks()
     ids = read["_rowid"].to_numpy().astype(np.int64)
     return ids, rows_of(read["vector"].combine_chunks(), self.dim)
 

@@ -111,7 +111,7 @@ def test_what_is_no_index(tmp_path):
 @pytest.fixture
 def shown(index, monkeypatch, capsys, tmp_path):
   """search(**options) -> what was printed."""
-  monkeypatch.setattr(run.Index, "open", lambda place, model: index)
+  monkeypatch.setattr(run.Index, "open", lambda place, **_: index)
 
   def search(**options):
     given = dict(index=str(tmp_path / "index"), query=None, image=None, top=20)

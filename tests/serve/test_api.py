@@ -138,26 +138,3 @@ def test_a_bug_is_told_without_its_traceback(folder):
     assert "log" in answer.json()["detail"] and b"breaks" not in answer.body
     assert "Content-Security-Policy" in answer.headers
     assert client.post("/api/search", dict(query="red")).status == 200
-
-
-def test_the_first_are_ordered_again(tmp_path):
-  model = place.Model(by="blue")
-  searching.index(searching.reds(tmp_path / "images", 6), tmp_path / "index", model)
-  with place.served(tmp_path / "index", model) as port:
-    client = place.Client(port)
-    assert client.get("/api/index").json()["second_stage"] == "blue"
-    whole = client.search("red x x x", rerank=6)
-    assert [hit["second"] for hit in whole["hits"]] == [0, -3, -3, -6, -9, -12]
-    pages = [client.search("red x x x", rerank=6, top=2, skip=n) for n in (0, 2, 4)]
-    assert [hit for page in pages for hit in page["hits"]] == whole["hits"]
-    plain = client.search("red x x x")
-    assert {hit["second"] for hit in plain["hits"]} == {None}
-    like = dict(like=plain["hits"][0]["key"], rerank=6)
-    refused = client.post("/api/search", like)
-    assert refused.status == 422 and "by words alone" in refused.json()["detail"]
-
-
-def test_an_index_that_cannot_look_twice(client):
-  assert client.get("/api/index").json()["second_stage"] == ""
-  refused = client.post("/api/search", dict(query="red", rerank=10))
-  assert refused.status == 422 and "--second_stage" in refused.json()["detail"]

@@ -13,6 +13,8 @@ from tpr_jax.serve.audit import Audit
 from tpr_jax.serve.problems import ServeError
 from tpr_jax.serve.settings import Serving
 
+_WAITING = 128  # connections that the system holds until the server has begun
+
 
 def serve(asked: Serving) -> int:
   """Until a signal ends it -> exit status.
@@ -23,6 +25,7 @@ def serve(asked: Serving) -> int:
   """
   server = make(asked, Index.open(asked.index, model=asked.model))
   with listen(asked) as own:
+    own.listen(_WAITING)  # before the address is told: who comes at once, waits
     _tell(asked, own.getsockname()[1])
     try:
       server.run(sockets=[own])

@@ -291,3 +291,11 @@ def test_stopped_in_the_middle_and_gone_on(tmp_path, monkeypatch):
   assert place.paths(answers[0]) == place.paths(answers[1])
   scores = [[hit.score for hit in answer.hits] for answer in answers]
   np.testing.assert_allclose(*scores, rtol=1e-6)
+
+
+def test_progress_is_told_where_there_is_no_terminal(images, tmp_path, monkeypatch):
+  monkeypatch.setattr(indexing, "COMMIT", 2)
+  monkeypatch.setattr(indexing, "BATCH", 1)
+  _, said = place.index(images, tmp_path / "index")
+  told = [line.partition(" pictures, ")[0] for line in said if "images/s" in line]
+  assert told[:3] == ["2 of 6", "4 of 6", "6 of 6"]

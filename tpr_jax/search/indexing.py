@@ -245,7 +245,7 @@ class _Update:
     copies: list[Copy] = []
     found = self._outcomes(files, self.known, whole)
     with tqdm(total=len(files), unit="image", disable=None) as bar:
-      for outcome in found:
+      for seen, outcome in enumerate(found, 1):
         bar.update()
         known = self.known.get(outcome.file.path)
         if isinstance(outcome, Gone):
@@ -264,8 +264,8 @@ class _Update:
         if full or time.monotonic() - self._last > EVERY:
           self._commit(copies)
           if bar.disable:
-            rate = bar.n / (time.monotonic() - began)
-            self.say(f"{bar.n:,} of {len(files):,} pictures, {rate:.1f} images/s")
+            rate = seen / (time.monotonic() - began)  # a hidden bar counts nothing
+            self.say(f"{seen:,} of {len(files):,} pictures, {rate:.1f} images/s")
     self._encode(BATCH)
     self._commit(copies)
     self.done.seconds = time.monotonic() - began

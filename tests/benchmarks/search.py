@@ -173,9 +173,9 @@ def main() -> None:
       found, _ = through_store(pathlib.Path(folder), found)
   queries = Drawn(64, given.dim).vectors + found.vectors[:64]
   queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-  one = lambda: gallery.best(found.cosines(queries[0]), found.order, given.top)
+  one = lambda: gallery.best(found.vectors @ queries[0], found.order, given.top)
   tenth = np.arange(given.pictures) % 10 == 0
-  some = lambda: gallery.best(found.cosines(queries[0]), found.order, given.top, tenth)
+  some = lambda: gallery.best(found.vectors @ queries[0], found.order, given.top, tenth)
   many = lambda: found.best(queries, given.top)
   print(f"{given.pictures:,} x {given.dim}, top {given.top}")
   print(f"one: {clock(one, given.times):.1f} ms")

@@ -33,18 +33,22 @@ def test_nothing_allowed_and_nothing_there():
   assert gallery.best(np.ones(0), np.arange(0), 3).tolist() == []
 
 
+def standard(cosines, shares):
+  return gallery.standard(cosines, shares, [*map(gallery.moments, cosines)])
+
+
 def test_standard_scores_do_not_depend_on_scale_and_offset():
   rng = np.random.default_rng(0)
   text, image = rng.normal(size=(2, 200)).astype(np.float32)
-  once = gallery.standard([text, image], [0.5, 0.5])
-  again = gallery.standard([0.01 * text + 0.2, 3 * image + 0.6], [0.5, 0.5])
+  once = standard([text, image], [0.5, 0.5])
+  again = standard([0.01 * text + 0.2, 3 * image + 0.6], [0.5, 0.5])
   np.testing.assert_allclose(once, again, atol=1e-4)
-  mean, deviation = once.mean(), gallery.standard([text], [1.0]).std()
+  mean, deviation = once.mean(), standard([text], [1.0]).std()
   assert abs(mean) < 1e-6 and abs(deviation - 1) < 1e-6
 
 
 def test_a_similarity_without_spread_counts_for_nothing():
   image = np.float32([0.1, 0.5, 0.3])
   flat = np.full(3, 0.7, np.float32)
-  found = gallery.standard([flat, image], [0.9, 0.1])
+  found = standard([flat, image], [0.9, 0.1])
   assert np.argsort(-found).tolist() == [1, 2, 0] and np.isfinite(found).all()

@@ -106,6 +106,14 @@ def test_a_condition_that_few_meet_is_exact(world, measured):
     truth = nearest.exact(whole.vectors, whole.order, dict(text=row), {}, 10, allowed)
     np.testing.assert_array_equal(found.rows, truth.rows)
     assert found.searched == 40 and found.seen == truth.seen
+    # Of words with a picture, standard scores are over all pictures, not these alone.
+    both, shares = dict(text=row, image=queries[5]), dict(text=0.5, image=0.5)
+    found = nearest.approximate(
+      store, known, measured, both, shares, 10, allowed, condition
+    )
+    truth = nearest.exact(whole.vectors, whole.order, both, shares, 10, allowed)
+    np.testing.assert_array_equal(found.rows, truth.rows)
+    np.testing.assert_allclose(found.scores, truth.scores, atol=1e-5)
 
 
 def test_a_condition_that_many_meet(world, measured, monkeypatch):

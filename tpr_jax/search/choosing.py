@@ -84,7 +84,7 @@ class Chooser(NamedTuple):
       cosines,
       asked.skip,
       found.searched,
-      self._judged(asked, found.seen, cosines),
+      self._judged(asked, found.seen, cosines.get("text")),
       second[shown],
     )
 
@@ -92,11 +92,13 @@ class Chooser(NamedTuple):
     self, asked: Question, k: int, allowed: np.ndarray | None, condition: str
   ) -> nearest.Found:
     shares = dict(text=1 - asked.image_weight, image=asked.image_weight)
+    judged = self.made is not None
     if self.near is None:
-      order, vectors = self.known.order, self.known.vectors
-      return nearest.exact(vectors, order, asked.rows, shares, k, allowed)
+      part = self.known.vectors, self.known.order
+      return nearest.exact(*part, asked.rows, shares, k, allowed, judged=judged)
+    part = self.store, self.known, self.near
     return nearest.approximate(
-      self.store, self.known, self.near, asked.rows, shares, k, allowed, condition
+      *part, asked.rows, shares, k, allowed, condition, judged=judged
     )
 
   def _looked_at(
@@ -117,10 +119,10 @@ class Chooser(NamedTuple):
     self,
     asked: Question,
     seen: calibration.Background | None,
-    cosines: Mapping[str, np.ndarray],
+    words: np.ndarray | None,
   ) -> Judged:
-    """What a calibration says, which is one of words alone, and of no few pictures."""
-    if self.made is None or seen is None or set(cosines) != {"text"}:
+    """What the calibration says; words: their cosines with the rows that are shown."""
+    if seen is None:
       return Judged()
     matches = self.made.presence(seen) >= self.made.threshold(asked.false_alarms)
-    return Judged(self.made.probabilities(seen, cosines["text"]), matches)
+    return Judged(self.made.probabilities(seen, words), matches)

@@ -76,10 +76,6 @@ class Gallery:
   def __len__(self) -> int:
     return len(self.ids)
 
-  def cosines(self, query: np.ndarray) -> np.ndarray:
-    """float32 [D] -> float32 [N]."""
-    return self.vectors @ query
-
   def among(self, ids: np.ndarray) -> np.ndarray:
     """int64 [M] `_rowid` -> bool [N], which rows they are."""
     return np.isin(self.ids, ids)
@@ -137,26 +133,36 @@ def best(
   return near[np.lexsort((order[near], -scores[near]))][:k]
 
 
-def standard(cosines: Sequence[np.ndarray], shares: Sequence[float]) -> np.ndarray:
+def moments(values: np.ndarray) -> tuple[float, float]:
+  """(mean, deviation) of similarities float [N]; without any spread, which tells
+  nothing apart, the deviation is infinite."""
+  wide = values.astype(np.float64)
+  spread = float(wide.std()) if len(wide) else 0.0
+  mean = float(wide.mean()) if len(wide) else 0.0
+  return mean, spread if spread > _ROUNDING else np.inf
+
+
+def standard(
+  cosines: Sequence[np.ndarray],
+  shares: Sequence[float],
+  of_all: Sequence[tuple[float, float]],
+) -> np.ndarray:
   """Several similarities of the same rows as one: the weighted sum of standard scores.
 
-    z_n = sum_j w_j (s_jn - mean_n s_jn) / sd_n s_jn
+    z_n = sum_j w_j (s_jn - mean_j) / sd_j
 
   Cosines of two pictures are larger, and spread wider, than those of a sentence and a
   picture: added as they are, the picture alone would decide. In its own standard
-  deviations over this gallery, each says how unusual a match is. A similarity without
-  any spread tells nothing apart, and counts as 0.
+  deviations over the whole gallery, each says how unusual a match is.
 
   Args:
     cosines: J arrays, float32 [N]. shares: J weights.
+    of_all: J `moments`, of the whole gallery.
 
   Returns:
     float64 [N].
   """
   total = np.zeros(len(cosines[0]))
-  for values, share in zip(cosines, shares, strict=True):
-    wide = values.astype(np.float64)
-    spread = wide.std() if len(wide) else 0.0
-    if spread > _ROUNDING:
-      total += share * (wide - wide.mean()) / spread
+  for values, share, (mean, spread) in zip(cosines, shares, of_all, strict=True):
+    total += share * (values.astype(np.float64) - mean) / spread
   return total

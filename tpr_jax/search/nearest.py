@@ -25,6 +25,7 @@ FEW = 100_000  # that meet a condition: their rows are read, and all compared
 _SEEN = 20  # of the best, that a background is made of (metrics/calibration.py)
 
 Rows = Mapping[str, np.ndarray]  # "text", "image" or both -> unit row float32 [D]
+Moments = Mapping[str, tuple[float, float]]  # side -> `gallery.moments`
 
 
 class Found(NamedTuple):
@@ -35,7 +36,8 @@ class Found(NamedTuple):
     scores: [k]; the cosine, or the sum of standard scores.
     cosines: side -> float32 [k].
     searched: rows that were compared with, or stood for.
-    seen: the background of the words' cosines; None: there are too few rows.
+    seen: the background of the words' cosines; None: it was not asked for, a picture
+      was asked with, too, or there are too few rows.
   """
 
   rows: np.ndarray
@@ -52,6 +54,9 @@ def exact(
   shares: Mapping[str, float],
   k: int,
   allowed: np.ndarray | None = None,
+  *,
+  judged: bool = True,
+  moments: Moments | None = None,
 ) -> Found:
   """Compares every row.
 
@@ -60,18 +65,20 @@ def exact(
     shares: side -> its weight, where there are two.
     k: so many; fewer where fewer are allowed.
     allowed: bool [N]; None: all.
+    judged: the background is asked for.
+    moments: of the cosines of a gallery of which these rows are a part; None: they are
+      all of it.
   """
   # A product for each: of several at once, the last bits would depend on which, and
   # pages of one answer would not fit together.
   cosines = {side: vectors @ row for side, row in asked.items()}
-  if len(cosines) == 1:
-    (scores,) = cosines.values()
-  else:
-    scores = gallery.standard([*cosines.values()], [shares[side] for side in cosines])
+  if moments is None and len(cosines) > 1:
+    moments = {side: gallery.moments(of) for side, of in cosines.items()}
+  scores = _scores(cosines, shares, moments)
   rows = gallery.best(scores, order, k, allowed)
   searched = len(vectors) if allowed is None else int(allowed.sum())
   seen = None
-  if "text" in cosines and searched >= calibration.SMALLEST:
+  if judged and _background(asked, searched):
     words = cosines["text"]
     seen = calibration.background(words if allowed is None else words[allowed])
   some = {side: of[rows] for side, of in cosines.items()}
@@ -87,6 +94,8 @@ def approximate(
   k: int,
   allowed: np.ndarray | None = None,
   condition: str = "",
+  *,
+  judged: bool = True,
 ) -> Found:
   """Compares the candidates of the store's index; where few are allowed, all of them.
 
@@ -94,40 +103,47 @@ def approximate(
     known: without its vectors, with a sample of them.
     near: what is known of that index.
     allowed: bool [N], the rows that meet `condition`, as SQL; None: all do.
+    The others: of `exact`.
   """
   searched = len(known) if allowed is None else int(allowed.sum())
+  sampled = {side: known.sample @ row for side, row in asked.items()}
+  moments = {side: gallery.moments(of) for side, of in sampled.items()}
   if allowed is not None and searched <= FEW:
     at = np.flatnonzero(allowed)
-    found = exact(store.vectors(known.ids[at]), known.order[at], asked, shares, k)
+    part = store.vectors(known.ids[at]), known.order[at]
+    found = exact(*part, asked, shares, k, judged=judged, moments=moments)
     return found._replace(rows=at[found.rows])
-  inside = slice(None) if allowed is None else allowed[known.sampled]
-  moments = {side: _moments(known.sample[inside] @ row) for side, row in asked.items()}
-  if len(asked) == 1:
-    (target,) = asked.values()
-  else:
-    parts = [shares[s] * row / moments[s][1] for s, row in asked.items()]
+  (target, *_) = asked.values()
+  if len(asked) > 1:
+    parts = [shares[side] * row / moments[side][1] for side, row in asked.items()]
     target = np.sum(parts, axis=0, dtype=np.float32)
   ids, vectors = store.nearest(target, max(k, _SEEN), near.probes, condition)
   rows = known.places(ids)
   cosines = {side: vectors @ row for side, row in asked.items()}
-  if len(cosines) == 1:
-    (scores,) = cosines.values()
-  else:
-    scores = np.zeros(len(rows))
-    for side, of in cosines.items():
-      mean, deviation = moments[side]
-      scores += shares[side] * (of.astype(np.float64) - mean) / deviation
-  best = np.lexsort((known.order[rows], -scores))
+  scores = _scores(cosines, shares, moments)
+  best = np.lexsort((known.order[rows], -scores))[:k]
   seen = None
-  if set(cosines) == {"text"} and searched >= calibration.SMALLEST:
-    mean, deviation = moments["text"]
+  if judged and _background(asked, searched):
+    inside = slice(None) if allowed is None else allowed[known.sampled]
+    all_ = calibration.background(sampled["text"][inside])
     top = calibration.background(cosines["text"])
-    seen = top._replace(mean=mean, deviation=deviation, count=searched)
-  best = best[:k]
+    seen = all_._replace(upper=top.upper, highest=top.highest, count=searched)
   some = {side: of[best] for side, of in cosines.items()}
   return Found(rows[best], scores[best], some, searched, seen)
 
 
-def _moments(cosines: np.ndarray) -> tuple[float, float]:
-  wide = cosines.astype(np.float64)
-  return float(wide.mean()), max(float(wide.std()), 1e-9)
+def _scores(
+  cosines: Mapping[str, np.ndarray],
+  shares: Mapping[str, float],
+  moments: Moments | None,
+) -> np.ndarray:
+  if len(cosines) == 1:
+    (scores,) = cosines.values()
+    return scores
+  columns = [(of, shares[side], moments[side]) for side, of in cosines.items()]
+  return gallery.standard(*zip(*columns, strict=True))
+
+
+def _background(asked: Rows, searched: int) -> bool:
+  """Is a calibration one of such searches: of words alone, of no few pictures?"""
+  return set(asked) == {"text"} and searched >= calibration.SMALLEST

@@ -50,7 +50,7 @@ def searches(counts: Sequence[int]) -> dict[int, Callable[[int], None]]:
 
     def act(times):
       for _ in range(times):
-        gallery.best(part.cosines(query), part.order, _TOP)
+        gallery.best(part.vectors @ query, part.order, _TOP)
 
     return act
 

@@ -78,7 +78,9 @@ def test_dropout_is_of_the_weights():
   """Halved weights halve the result; those returned are those that were used."""
   rng = np.random.default_rng(9)
   q, k, v = rng.normal(size=(3, 2, 4, 2, 3)).astype(np.float32)
-  plain, weights = attention.attend(q, k, v, return_weights=True)
+  whole = lambda w: w
+  plain, weights = attention.attend(q, k, v, drop=whole, return_weights=True)
+  np.testing.assert_allclose(plain, attention.attend(q, k, v), atol=1e-6)
   half = attention.attend(q, k, v, drop=lambda w: 0.5 * w, return_weights=True)
   np.testing.assert_allclose(half[0], 0.5 * plain, rtol=1e-6)
   np.testing.assert_allclose(half[1], 0.5 * weights, rtol=1e-6)

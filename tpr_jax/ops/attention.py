@@ -40,18 +40,30 @@ def attend(
     drop: dropout of the weights, [B, H, Lq, Lk] -> the same; None: no dropout.
     return_weights: also return the float32 weights [B, H, Lq, Lk], after `drop`.
 
-  The softmax is float32 whatever the dtype of q.
+  The softmax is float32 whatever the dtype of q. Heads come before rows, and values are
+  summed before they are divided by the total of a row's weights: XLA's CPU compiler makes
+  one thread's slow loop of a product with anything else that is divided or transposed.
   """
   dtype = str(q.dtype)
-  q = q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype)
-  logits = numerics.contract("bqhd,bkhd->bhqk", q, k, dtype)
+  q, k, v = (
+    _heads_first(x) for x in (q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype), k, v)
+  )
+  logits = numerics.contract("bhqd,bhkd->bhqk", q, k, dtype)
   if mask is not None:
     if mask.dtype == jnp.bool_:
       logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
     else:
       logits = logits + mask.astype(jnp.float32)
-  weights = jax.nn.softmax(logits, axis=-1)
-  if drop is not None:
-    weights = drop(weights)
-  out = numerics.contract("bhqk,bkhd->bqhd", weights, v, dtype).astype(q.dtype)
-  return (out, weights) if return_weights else out
+  highest = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+  weights = jnp.exp(logits - highest)
+  share = 1.0 / jnp.sum(weights, axis=-1, keepdims=True)
+  if drop is not None:  # sees what it drops as shares that sum to 1
+    weights, share = drop(weights * share), 1.0
+  out = numerics.contract("bhqk,bhkd->bhqd", weights, v, dtype) * share
+  out = _heads_first(out).astype(q.dtype)
+  return (out, weights * share) if return_weights else out
+
+
+def _heads_first(x: jax.Array) -> jax.Array:
+  """[B, L, H, Dh] -> [B, H, L, Dh], and back."""
+  return jnp.swapaxes(x, 1, 2)

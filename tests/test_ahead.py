@@ -41,6 +41,27 @@ def test_known_shapes_are_compiled_before_they_come(traced):
   made.close()
 
 
+def test_the_second_length_is_left_until_the_first_step_was_taken(traced):
+  step, lengths = traced
+  key, state = jax.random.key(1), jnp.float32(0.5)
+  made = CompiledAhead(step, state, [shapes(3), shapes(5)], key, Meter(2))
+  made.program(batch(3))
+  assert lengths == [3]
+  made(state, batch(3), key)
+  made.wait()
+  assert lengths == [3, 5]
+  made.close()
+
+
+def test_a_run_that_begins_with_the_second_length_waits_for_both(traced):
+  step, lengths = traced
+  key = jax.random.key(1)
+  made = CompiledAhead(step, jnp.float32(0.5), [shapes(3), shapes(5)], key, Meter(2))
+  made.program(batch(5))
+  assert lengths == [3, 5]
+  made.close()
+
+
 def test_another_shape_is_compiled_when_it_comes(traced):
   step, lengths = traced
   key, state = jax.random.key(1), jnp.float32(0.5)

@@ -3,8 +3,8 @@
 The first program is compiled while the parameters are made and pictures are loaded, the
 next ones while the first is already training; otherwise each length would stop the
 training when it first occurs. Tracing is Python's work alone, as much of reading
-pictures is: done at once, each takes twice as long, so that `traced` tells when the
-first program needs Python no more.
+pictures is: done at once, each takes twice as long. So `traced` tells when the first
+program needs Python no more, and the next ones begin after the first step.
 """
 
 import threading
@@ -40,19 +40,24 @@ class CompiledAhead:
     self._step, self._meter = step, meter
     self._pool = futures.ThreadPoolExecutor(1, thread_name_prefix="compile")
     self._traced = threading.Event()
-    self._programs = {
-      _shapes(batch): self._pool.submit(self._compiled, step, state, batch, key)
+    self._programs: dict[tuple[Any, ...], futures.Future] = {}
+    self._later = {
+      _shapes(batch): lambda b=batch: self._compiled(step, state, b, key)
       for batch in batches
     }
-    if not self._programs:
+    if self._later:
+      self._submit(next(iter(self._later)))
+    else:
       self._traced.set()
 
   def __call__(self, state: Any, batch: Mapping[str, Any], key: jax.Array) -> Any:
-    if _shapes(batch) not in self._programs:
+    if _shapes(batch) not in {*self._programs, *self._later}:
       return self._step(state, batch, key)
     program, work = self.program(batch)
     self._meter.work(work.model)
-    return program(state, batch, key)
+    done = program(state, batch, key)
+    self._submit(*self._later)
+    return done
 
   def program(self, batch: Mapping[str, Any]) -> tuple[Any, flops.Flops]:
     """(what is compiled for batches of these shapes, its work); waits for it.
@@ -61,6 +66,8 @@ class CompiledAhead:
       KeyError: batches of these shapes were not announced.
     """
     with self._meter.apart():
+      if _shapes(batch) not in self._programs:
+        self._submit(*self._later)
       return self._programs[_shapes(batch)].result()
 
   def traced(self) -> None:
@@ -69,12 +76,17 @@ class CompiledAhead:
 
   def wait(self) -> None:
     """Returns once all that was announced is compiled."""
+    self._submit(*self._later)
     for program in self._programs.values():
       program.result()
 
   def close(self) -> None:
     """Starts no further compilation; one that is under way ends by itself."""
     self._pool.shutdown(wait=False, cancel_futures=True)
+
+  def _submit(self, *shapes: tuple[Any, ...]) -> None:
+    for each in shapes:
+      self._programs[each] = self._pool.submit(self._later.pop(each))
 
   def _compiled(self, step, state, batch, key) -> tuple[Any, flops.Flops]:
     try:

@@ -3,6 +3,7 @@
 Needs neither data nor a run folder, so it can also be compiled where neither is.
 """
 
+import functools
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
@@ -100,9 +101,8 @@ def build(
   complete = model(config, fields, heads=model_build.all_heads(fields), **made)
   key = jax.random.key(0)
 
-  def init(module):
-    return init_fn(config, module, tokenizer.end_id)
-
+  # Jitted: traced once, for the shapes here and for the state below.
+  init = jax.jit(init_fn(config, module, tokenizer.end_id), inline=True)
   cross = model_build.is_cross(fields)
   views = data_views.build(config.data.get("views"))
   with_views(config, fields, views)
@@ -114,10 +114,11 @@ def build(
     most_masked=views.mask.get("most", 1),
     prompts=encoded_prompts(config, views, tokenizer),
   )
-  shapes = jax.eval_shape(init(module), key)
+  shapes = jax.eval_shape(init, key)
 
+  @functools.cache
   def complete_shapes():
-    return jax.eval_shape(init(complete), key)
+    return jax.eval_shape(init_fn(config, complete, tokenizer.end_id), key)
 
   rules = module.adapters
   adapters.check(rules, shapes, complete_shapes)
@@ -139,7 +140,7 @@ def build(
   table = None
   if objective.dual is not None and objective.dual.delayed:
     table = score_table.ScoreTable(captions, config.text.length)
-  plan = train.state_plan(init(module), tx, mesh, config.shardings, table, trained)
+  plan = train.state_plan(init, tx, mesh, config.shardings, table, trained)
   grad_fn = gradients.make_grad_fn(
     objective, micro_batches=config.train.micro_batches, trained=trained
   )

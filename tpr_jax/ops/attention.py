@@ -41,8 +41,8 @@ def attend(
     return_weights: also return the float32 weights [B, H, Lq, Lk], after `drop`.
 
   The softmax is float32 whatever the dtype of q. Heads come before rows, and values are
-  summed before they are divided by the total of a row's weights: XLA's CPU compiler makes
-  one thread's slow loop of a product with anything else that is divided or transposed.
+  summed before they are divided by the total of a row's weights: of a product with
+  anything divided or transposed XLA's CPU compiler makes one thread's slow loop.
   """
   dtype = str(q.dtype)
   q, k, v = (

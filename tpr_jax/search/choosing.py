@@ -94,8 +94,10 @@ class Chooser(NamedTuple):
     shares = dict(text=1 - asked.image_weight, image=asked.image_weight)
     judged = self.made is not None
     if self.near is None:
-      part = self.known.vectors, self.known.order
-      return nearest.exact(*part, asked.rows, shares, k, allowed, judged=judged)
+      part, how = (self.known.vectors, self.known.order), dict(judged=judged)
+      if len(self.known) >= nearest.COARSE:
+        how["coarse"] = self.known.coarse
+      return nearest.exact(*part, asked.rows, shares, k, allowed, **how)
     part = self.store, self.known, self.near
     return nearest.approximate(
       *part, asked.rows, shares, k, allowed, condition, judged=judged

@@ -2,15 +2,18 @@
 
 A search is one product of a matrix and a vector: it reads every number once, and
 numpy's BLAS does that at the speed of memory. So nothing is compiled for it, and a
-search by a stored vector imports no JAX.
+search by a stored vector imports no JAX, unless there are so many (nearest.py) that
+copies of eight bits are read first.
 """
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tpr_jax.search.coarse import Coarse
 from tpr_jax.search.store import Store, rows_of
 
 _PRODUCTS = 1 << 25  # similarities held at once by a batch of queries
@@ -62,6 +65,11 @@ class Gallery:
       at = self.places(batch["_rowid"].to_numpy().astype(np.int64))
       found[at] = rows_of(batch["vector"], self._store.dim)
     return found
+
+  @functools.cached_property
+  def coarse(self) -> Coarse:
+    """Copies of `vectors` in eight bits, made when they are first asked for."""
+    return Coarse(self.vectors)
 
   def places(self, ids: np.ndarray) -> np.ndarray:
     """int64 [n] `_rowid`, all of them known -> int64 [n] rows."""

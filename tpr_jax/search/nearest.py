@@ -1,9 +1,10 @@
 """The nearest rows of a gallery to what is asked: by all of them, or approximately.
 
-Up to `EXACT` pictures every row is in memory and compared. Beyond, rows stay in the
-store, whose own index of nearest neighbours (near.py) names some candidates; they are
-then compared exactly. What else a search needs of all rows, the mean and the deviation
-of the cosines, is taken from a sample in memory.
+Up to `EXACT` pictures every row is in memory and compared; from `COARSE` on, in copies
+of eight bits first (coarse.py), with the same result. Beyond, rows stay in the store,
+whose own index of nearest neighbours (near.py) names some candidates; they are then
+compared exactly. What else a search needs of all rows, the mean and the deviation of
+the cosines, is taken from a sample in memory.
 
 Words and a picture together are one row, too: a weighted sum of standard scores is
 
@@ -17,10 +18,12 @@ import numpy as np
 
 from tpr_jax.metrics import calibration
 from tpr_jax.search import gallery
+from tpr_jax.search.coarse import Coarse
 from tpr_jax.search.near import Near
 from tpr_jax.search.store import Store
 
 EXACT = 1_000_000  # pictures
+COARSE = 200_000  # pictures; fewer are compared in less time than a program starts in
 FEW = 100_000  # that meet a condition: their rows are read, and all compared
 _SEEN = 20  # of the best, that a background is made of (metrics/calibration.py)
 
@@ -57,6 +60,7 @@ def exact(
   *,
   judged: bool = True,
   moments: Moments | None = None,
+  coarse: Coarse | None = None,
 ) -> Found:
   """Compares every row.
 
@@ -68,7 +72,11 @@ def exact(
     judged: the background is asked for.
     moments: of the cosines of a gallery of which these rows are a part; None: they are
       all of it.
+    coarse: copies of the rows, for which a question of one side is asked first. The
+      background is then that of the copies, but for the first rows.
   """
+  if coarse is not None and len(asked) == 1:
+    return _by_copies(coarse, order, asked, k, allowed, judged)
   # A product for each: of several at once, the last bits would depend on which, and
   # pages of one answer would not fit together.
   cosines = {side: vectors @ row for side, row in asked.items()}
@@ -83,6 +91,32 @@ def exact(
     seen = calibration.background(words if allowed is None else words[allowed])
   some = {side: of[rows] for side, of in cosines.items()}
   return Found(rows, scores[rows], some, searched, seen)
+
+
+def _by_copies(
+  coarse: Coarse,
+  order: np.ndarray,
+  asked: Rows,
+  k: int,
+  allowed: np.ndarray | None,
+  judged: bool,
+) -> Found:
+  ((side, row),) = asked.items()
+  near = coarse.near(row, max(k, _SEEN), allowed)
+  at = gallery.best(near.cosines, order[near.rows], k)
+  seen = None
+  if judged and _background(asked, len(near.about)):
+    seen = _with_first(calibration.background(near.about), near.cosines)
+  cosines = near.cosines[at]
+  return Found(near.rows[at], cosines, {side: cosines}, len(near.about), seen)
+
+
+def _with_first(
+  seen: calibration.Background, first: np.ndarray
+) -> calibration.Background:
+  """A background of copies or of a sample, with the true cosines of its first rows."""
+  true = calibration.background(first)
+  return seen._replace(upper=true.upper, highest=true.highest)
 
 
 def approximate(
@@ -125,9 +159,8 @@ def approximate(
   seen = None
   if judged and _background(asked, searched):
     inside = slice(None) if allowed is None else allowed[known.sampled]
-    all_ = calibration.background(sampled["text"][inside])
-    top = calibration.background(cosines["text"])
-    seen = all_._replace(upper=top.upper, highest=top.highest, count=searched)
+    seen = calibration.background(sampled["text"][inside])
+    seen = _with_first(seen, cosines["text"])._replace(count=searched)
   some = {side: of[best] for side, of in cosines.items()}
   return Found(rows[best], scores[best], some, searched, seen)
 

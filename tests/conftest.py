@@ -1,5 +1,6 @@
 """Settings for every test; set before anything imports JAX."""
 
+import gc
 import os
 import shutil
 import signal
@@ -15,6 +16,8 @@ _FLAGS = [
   # Tiny arrays, hundreds of programs: fast compilation matters, fast code does not
   # (measured on one training step: 17 s of compilation down to 4 s).
   "--xla_backend_optimization_level=0",
+  # Parts compiled at the same time cost more in all; tests share the cores already.
+  "--xla_cpu_parallel_codegen_split_count=1",
 ]
 if metadata.version("jaxlib").startswith("0.10."):
   _FLAGS.append("--xla_cpu_use_fusion_emitters=false")  # later versions abort on it
@@ -23,6 +26,9 @@ _names = {flag.split("=")[0] for flag in _given}
 os.environ["XLA_FLAGS"] = " ".join(
   [*_given, *(flag for flag in _FLAGS if flag.split("=")[0] not in _names)]
 )
+# Tracing makes many small objects that stay: looking for garbage after every 700 of
+# them took a seventh of it.
+gc.set_threshold(50_000, 20, 50)
 # No test may reach the network: hub look-ups fail at once.
 os.environ["HF_HUB_OFFLINE"] = "1"
 # A background job of a shell, and nohup, start with signals ignored; those that a test

@@ -396,6 +396,9 @@ def test_stopped_in_the_middle_and_run_again_ends_with_the_same_bytes(
 ):
   config = small_run.config()
   config.losses.update(sdm_local=0.0, matching=0.0, identity=0.0)  # fast to compile
+  # What other small runs leave out: a program for each text length, and Muon.
+  config.text.update(buckets=(16,), short_first=2)
+  config.optim.muon = "kernel$"
   config.data.val, config.data.val_share = "", 0.0
   # What is compared here is the training alone.
   monkeypatch.setattr(Experiment, "evaluate", lambda self: None)

@@ -44,6 +44,7 @@ def config(value="configs/mra.py"):
   c.data.options.update(PEOPLE)
   c.data.val_options = ConfigDict(dict(PEOPLE, identities=10))
   c.train.steps, c.train.eval_every, c.train.log_every = STEPS, 3.0, 2
+  c.optim.muon = ""  # as in small_run
   c.eval.saliency, c.eval.ci_resamples, c.eval.rerank.top = 0, 0, 4
   c.eval.localise = 12
   for name in list(c.evals):
@@ -129,8 +130,10 @@ def test_fine_tuning_starts_where_the_run_ended(straight, tmp_path, capsys):
 def test_a_run_of_other_sizes_is_refused(straight, tmp_path):
   c = config("configs/mra.py:rendered_target").unlock()
   c.model.init_from, c.model.text_width = str(straight), 32
+  made = training.Training(Experiment(c.lock(), tmp_path / "run"))
+  made.batches.close()
   with pytest.raises(ConvertError, match="does not fit the model"):
-    training.run(Experiment(c.lock(), tmp_path / "run"))
+    made.first_state()
 
 
 def test_a_run_encodes_texts_and_pictures(straight):

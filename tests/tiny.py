@@ -2,10 +2,10 @@
 
 import functools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.initialised import Initialised
 from tpr_jax import gradients, objectives
 from tpr_jax.models import build
 
@@ -79,13 +79,16 @@ def init_fn(module):
   return lambda key: module.init(key, image, text)["params"]
 
 
+_initialised = Initialised()  # of FIELDS, whatever the heads
+
+
 @functools.cache
 def _params(module):
-  return jax.jit(init_fn(module))(jax.random.key(0))
+  return _initialised.params(init_fn(module))
 
 
 def loss_and_params(losses=LOSSES, objective=OBJECTIVE, masking=MASKING):
-  """(loss_fn, parameters); equal models share one initialisation."""
+  """(loss_fn, parameters); models share their initialisation."""
   module = model(losses, objective)
   made = objectives.make_objective(module, losses, objective, masking=masking)
   return gradients.loss_fn(made), _params(module)

@@ -2,10 +2,10 @@
 
 import functools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.initialised import Initialised
 from tpr_jax import gradients, objectives
 from tpr_jax.core import tree
 from tpr_jax.data.prompts import Encoded
@@ -108,6 +108,11 @@ def init_fn(module):
 
 
 @functools.cache
+def _initialised(*towers):
+  return Initialised()
+
+
+@functools.cache
 def params(module):
   """Fresh parameters, those behind the text tower ten times as large: what an image or
   its mask changes in a pair would else drown in rounding."""
@@ -116,7 +121,8 @@ def params(module):
     mixing = name.startswith(("text/layer", "itm/")) and name.endswith("kernel")
     return 10.0 * leaf if mixing else leaf
 
-  return tree.map_named(larger, jax.jit(init_fn(module))(jax.random.key(0)))
+  made = _initialised(module.visual, module.text).params(init_fn(module))
+  return tree.map_named(larger, made)
 
 
 def objective(losses=LOSSES, choices=OBJECTIVE, **fields):

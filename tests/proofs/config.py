@@ -10,6 +10,8 @@ from tests import small_run
 def get_config(arg=None):
   c = small_run.config().copy_and_resolve_references().unlock()
   c.losses.update(sdm_local=0.0, matching=0.0, identity=0.0, mlm=0.1)
+  c.text.update(buckets=(16,), short_first=2)
+  c.optim.muon = "kernel$"
   c.text.mask_share, c.objective.mlm_in_place = 0.15, True
   c.objective.negatives = "global"
   c.data.image = "resize(32,16)|flip(0.5)|pad_crop(2)|erase(0.3)"

@@ -51,7 +51,8 @@ class CompiledAhead:
       self._traced.set()
 
   def __call__(self, state: Any, batch: Mapping[str, Any], key: jax.Array) -> Any:
-    if _shapes(batch) not in {*self._programs, *self._later}:
+    shapes = _shapes(batch)
+    if shapes not in self._programs and shapes not in self._later:
       return self._step(state, batch, key)
     program, work = self.program(batch)
     self._meter.work(work.model)

@@ -28,7 +28,7 @@ os.environ["XLA_FLAGS"] = " ".join(
 )
 # Tracing makes many small objects that stay: looking for garbage after every 700 of
 # them took a seventh of it.
-gc.set_threshold(50_000, 20, 50)
+gc.set_threshold(20_000, 10, 10)
 # No test may reach the network: hub look-ups fail at once.
 os.environ["HF_HUB_OFFLINE"] = "1"
 # A background job of a shell, and nohup, start with signals ignored; those that a test

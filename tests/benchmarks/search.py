@@ -31,7 +31,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tpr_jax.search import gallery, near, nearest
+from tpr_jax.search import coarse, gallery, near, nearest
 from tpr_jax.search.index import Index
 from tpr_jax.search.store import Store
 
@@ -111,8 +111,7 @@ def of_people(count: int, dim: int, queries: int) -> tuple[np.ndarray, np.ndarra
 
 def searched(whole: gallery.Gallery, asked: nearest.Rows, top: int, allowed=None):
   """A search of all rows, as an index of so many pictures does it."""
-  coarse = whole.coarse if len(whole) >= nearest.COARSE else None
-  how = dict(coarse=coarse, judged=False)
+  how = dict(coarse=whole.copies, judged=False)
   return nearest.exact(whole.vectors, whole.order, asked, {}, top, allowed, **how)
 
 
@@ -191,7 +190,7 @@ def main() -> None:
   some = lambda: searched(found, asked, given.top, tenth)
   many = lambda: found.best(queries, given.top)
   print(f"{given.pictures:,} x {given.dim}, top {given.top}")
-  large = given.pictures >= nearest.COARSE
+  large = given.pictures >= coarse.LEAST
   if large:
     began = time.perf_counter()
     one()

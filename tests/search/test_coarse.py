@@ -88,7 +88,7 @@ def test_an_index_asks_so_where_it_is_large(tmp_path, monkeypatch, trusted):
   monkeypatch.setattr(
     coarse.Coarse, "near", lambda *given: asked.append(given) or near(*given)
   )
-  monkeypatch.setattr(nearest, "COARSE", 100)
+  monkeypatch.setattr(coarse, "LEAST", 100)
   index = place.opened(tmp_path / "index")
   large = index.search("red", top=30)
   assert len(asked) == 1

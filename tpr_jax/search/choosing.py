@@ -94,9 +94,8 @@ class Chooser(NamedTuple):
     shares = dict(text=1 - asked.image_weight, image=asked.image_weight)
     judged = self.made is not None
     if self.near is None:
-      part, how = (self.known.vectors, self.known.order), dict(judged=judged)
-      if len(self.known) >= nearest.COARSE:
-        how["coarse"] = self.known.coarse
+      part = self.known.vectors, self.known.order
+      how = dict(judged=judged, coarse=self.known.copies)
       return nearest.exact(*part, asked.rows, shares, k, allowed, **how)
     part = self.store, self.known, self.near
     return nearest.approximate(

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+LEAST = 200_000  # rows; fewer are compared in less time than a program starts in
 _LARGEST = 127
 _BLOCK = 1_024  # rows at once: some megabytes, which a processor's cache holds
 

@@ -2,7 +2,7 @@
 
 A search is one product of a matrix and a vector: it reads every number once, and
 numpy's BLAS does that at the speed of memory. So nothing is compiled for it, and a
-search by a stored vector imports no JAX, unless there are so many (nearest.py) that
+search by a stored vector imports no JAX, unless there are so many (coarse.py) that
 copies of eight bits are read first.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tpr_jax.search.coarse import Coarse
+from tpr_jax.search import coarse
 from tpr_jax.search.store import Store, rows_of
 
 _PRODUCTS = 1 << 25  # similarities held at once by a batch of queries
@@ -67,9 +67,10 @@ class Gallery:
     return found
 
   @functools.cached_property
-  def coarse(self) -> Coarse:
-    """Copies of `vectors` in eight bits, made when they are first asked for."""
-    return Coarse(self.vectors)
+  def copies(self) -> coarse.Coarse | None:
+    """Of `vectors` in eight bits, made when they are first asked for; None: there are
+    too few for it to pay."""
+    return coarse.Coarse(self.vectors) if len(self) >= coarse.LEAST else None
 
   def places(self, ids: np.ndarray) -> np.ndarray:
     """int64 [n] `_rowid`, all of them known -> int64 [n] rows."""

@@ -1,10 +1,10 @@
 """The nearest rows of a gallery to what is asked: by all of them, or approximately.
 
-Up to `EXACT` pictures every row is in memory and compared; from `COARSE` on, in copies
-of eight bits first (coarse.py), with the same result. Beyond, rows stay in the store,
-whose own index of nearest neighbours (near.py) names some candidates; they are then
-compared exactly. What else a search needs of all rows, the mean and the deviation of
-the cosines, is taken from a sample in memory.
+Up to `EXACT` pictures every row is in memory and compared; many, in copies of eight
+bits first (coarse.py), with the same result. Beyond, rows stay in the store, whose own
+index of nearest neighbours (near.py) names some candidates; they are then compared
+exactly. What else a search needs of all rows, the mean and the deviation of the
+cosines, is taken from a sample in memory.
 
 Words and a picture together are one row, too: a weighted sum of standard scores is
 
@@ -23,7 +23,6 @@ from tpr_jax.search.near import Near
 from tpr_jax.search.store import Store
 
 EXACT = 1_000_000  # pictures
-COARSE = 200_000  # pictures; fewer are compared in less time than a program starts in
 FEW = 100_000  # that meet a condition: their rows are read, and all compared
 _SEEN = 20  # of the best, that a background is made of (metrics/calibration.py)
 

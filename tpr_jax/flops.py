@@ -2,10 +2,10 @@
 
 Counted in the jaxpr, before any compiler: 2 for each multiply-add of every matrix
 product and convolution, a loop's body as often as the loop runs. Nothing else is
-counted (norms, softmax, optimizer), as is usual for transformers: on a matrix unit
-those are a matter of memory. XLA's own `cost_analysis` counts the body of a loop once,
-and on TPUs what its fusions happen to hold; a test compares the two on a CPU program
-without loops.
+counted (norms, softmax, optimizer, products with a single vector), as is usual for
+transformers: on a matrix unit those are a matter of memory. XLA's own `cost_analysis`
+counts the body of a loop once, and on TPUs what its fusions happen to hold; a test
+compares the two on a CPU program without loops.
 
 What a program computes a second time to save memory (rematerialised blocks, the second
 encoding of micro-batches) is kept apart: it is the hardware's work, not the model's.
@@ -95,6 +95,8 @@ def products(jaxpr: Any, outer: str = "", times: int = 1) -> Iterator[Product]:
   for equation in jaxpr.eqns:
     name = equation.primitive.name
     stack = f"{outer}//{equation.source_info.name_stack}"
+    if name == "dot_general" and _with_a_vector(equation):
+      continue
     if name in ("dot_general", "conv_general_dilated"):
       yield Product(
         part=part(stack),
@@ -142,6 +144,15 @@ def part(stack: str) -> str:
   if found:
     return found[-1]
   return OTHER if "jvp(" in stack else UPDATE
+
+
+def _with_a_vector(equation: Any) -> bool:
+  """Whether an operand has no axis but those that are summed, or in both."""
+  summed, both = equation.params["dimension_numbers"]
+  return any(
+    operand.aval.ndim == len(over) + len(shared)
+    for operand, over, shared in zip(equation.invars, summed, both, strict=True)
+  )
 
 
 def _flops(equation: Any) -> int:

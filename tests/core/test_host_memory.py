@@ -42,6 +42,30 @@ def test_large_blocks_are_not_fetched_again():
   assert count < faults("")[1] / 20  # 100 MB are 25,600 pages of 4 kB
 
 
+_TOP = """
+import ctypes
+from tpr_jax.core import host_memory
+assert host_memory.keep_freed_memory({"JAX_PLATFORMS": "cpu"})
+libc = ctypes.CDLL(None)
+libc.malloc.restype = libc.sbrk.restype = ctypes.c_void_p
+libc.malloc.argtypes, libc.free.argtypes = [ctypes.c_size_t], [ctypes.c_void_p]
+libc.sbrk.argtypes = [ctypes.c_ssize_t]
+block = libc.malloc(5 * 2**29)  # 2.5 GiB that nobody touches
+assert block, "no room for a block of 2.5 GiB"
+before = libc.sbrk(0)
+libc.free(block)
+print(before - libc.sbrk(0))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="not the GNU C library")
+def test_blocks_above_two_gigabytes_are_kept_too():
+  """A step of B/16 at batch 8 has one; a threshold in an int would let it go."""
+  command = [sys.executable, "-c", _TOP]
+  done = subprocess.run(command, capture_output=True, text=True, check=True)
+  assert int(done.stdout) == 0
+
+
 @pytest.mark.parametrize(
   "environment",
   [

@@ -45,7 +45,7 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
   settings = {
     _MMAP_MAX: 0,
     _ARENA_MAX: 1,
-    _TRIM_THRESHOLD: 2**31 - 1,
+    _TRIM_THRESHOLD: -1,  # never; the parameter is an int, 2 GiB would be its most
     _TOP_PAD: 2**26,
   }
   return all(mallopt(name, value) for name, value in settings.items())

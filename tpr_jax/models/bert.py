@@ -15,6 +15,7 @@ Shapes: B texts, P pairs, L tokens of a text, T of an image, D widths.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -22,6 +23,7 @@ import jax.numpy as jnp
 
 from tpr_jax.models.layers import post_norm
 from tpr_jax.models.layers.norm import LayerNorm
+from tpr_jax.models.layers.recompute import recomputed
 from tpr_jax.ops import attention
 
 PAD = 0  # BERT's [PAD]
@@ -66,10 +68,8 @@ class BertTower(nn.Module):
     self.segment_embedding = table("segment_embedding", 2)
     self.ln_embedding = LayerNorm(self.epsilon, self.dtype)
     self.drop = nn.Dropout(self.dropout)
-    kind = post_norm.PostNormLayer
-    kind = nn.remat(kind, static_argnums=(5,)) if self.remat else kind
     self.layer = [
-      kind(
+      post_norm.PostNormLayer(
         width=self.width,
         hidden=self.hidden,
         heads=self.heads,
@@ -116,7 +116,7 @@ class BertTower(nn.Module):
     x = self.drop(self.ln_embedding(x), deterministic=not train)
     mask = _over_keys(real_tokens(ids) if mask is None else mask)
     for layer in self.layer[: self.fusion_layer]:
-      x = layer(x, mask, None, None, train)
+      x = self._through(layer, x, mask, None, None, train=train)
     return x
 
   def fusion(
@@ -146,7 +146,8 @@ class BertTower(nn.Module):
     mask, image_mask = _over_keys(text_mask), _over_keys(image_mask)
     for i, layer in enumerate(self._fusion_layers()):
       image = image_tokens if keys is None else post_norm.part(keys[:, i], self.heads)
-      states = layer(states, mask, image, image_mask, train)
+      inputs = (states, mask, image, image_mask)
+      states = self._through(layer, *inputs, train=train)
     return states
 
   def image_keys(self, image_tokens: jax.Array) -> jax.Array:
@@ -158,6 +159,11 @@ class BertTower(nn.Module):
     self._check_image(image_tokens, None)
     layers = self._fusion_layers()
     return jnp.stack([post_norm.join(x.keys(image_tokens)) for x in layers], axis=1)
+
+  def _through(self, layer: nn.Module, *inputs: Any, train: bool) -> jax.Array:
+    """inputs: x, mask, image and image_mask of the layer."""
+    run = lambda layer, *inputs: layer(*inputs, train)
+    return (recomputed(run) if self.remat else run)(layer, *inputs)
 
   def _fusion_layers(self) -> Sequence[nn.Module]:
     return self.layer[self.fusion_layer :]

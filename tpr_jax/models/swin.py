@@ -23,6 +23,7 @@ from tpr_jax.models.layers.drop_path import drop_path
 from tpr_jax.models.layers.mlp import Mlp
 from tpr_jax.models.layers.norm import LayerNorm
 from tpr_jax.models.layers.patches import Patches
+from tpr_jax.models.layers.recompute import recomputed
 from tpr_jax.ops import windows as window_ops
 
 _STD = 0.02
@@ -164,11 +165,12 @@ class Stage(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     """[B, rows, columns, D] -> the same, or [B, rows / 2, columns / 2, 2 D]."""
-    block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+    through = lambda block, x: block(x, train)
+    through = recomputed(through) if self.remat else through
     # One window along a side leaves nothing to shift across.
     shift = self.window // 2 if min(x.shape[1:3]) > self.window else 0
     for i, rate in enumerate(self.drop_path):
-      x = block(
+      block = Block(
         heads=self.heads,
         window=self.window,
         shift=shift if i % 2 else 0,
@@ -177,7 +179,8 @@ class Stage(nn.Module):
         drop_path=rate,
         dtype=self.dtype,
         name=f"block_{i}",
-      )(x, train)
+      )
+      x = through(block, x)
     return Merge(self.epsilon, self.dtype, name="merge")(x) if self.merge else x
 
 

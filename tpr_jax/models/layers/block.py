@@ -14,6 +14,7 @@ from tpr_jax.models.layers.attention import SelfAttention
 from tpr_jax.models.layers.drop_path import drop_path
 from tpr_jax.models.layers.mlp import Mlp
 from tpr_jax.models.layers.norm import LayerNorm
+from tpr_jax.models.layers.recompute import recomputed
 from tpr_jax.models.watch import Watch
 
 
@@ -80,9 +81,7 @@ class Blocks(nn.Module):
     """[B, L, D] -> [B, L, D]; watched blocks have the watch's heads and dtype."""
     for i in range(self.layers):
       seen_by = watch and watch.of(i, self.layers)
-      remat = self.remat and watch is None
-      block = nn.remat(Block, static_argnums=(3,)) if remat else Block
-      made = block(
+      made = Block(
         heads=(seen_by and seen_by.heads) or self.heads,
         out_std=residual_std(x.shape[-1], self.layers),
         activation=self.activation,
@@ -91,5 +90,8 @@ class Blocks(nn.Module):
         dtype=seen_by.dtype if seen_by else self.dtype,
         name=f"block_{i}",
       )
-      x = made(x, mask, train, seen_by) if seen_by else made(x, mask, train)
+      if self.remat and watch is None:
+        x = recomputed(lambda made, x, mask: made(x, mask, train))(made, x, mask)
+      else:
+        x = made(x, mask, train, seen_by)
     return x

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from tpr_jax.models.layers.dense import Dense
+from tpr_jax.models.layers.recompute import recomputed
 
 
 @jax.custom_vjp
@@ -49,7 +50,8 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 class Mlp(nn.Module):
   """Dense(ratio x width), activation, Dense(width).
 
-  In training each of the two is followed by dropout, if any; rng "dropout"."""
+  In training each of the two is followed by dropout, if any; rng "dropout". Without it
+  what the activation makes is computed again on the way back."""
 
   ratio: int = 4
   activation: str = "quick_gelu"
@@ -62,9 +64,11 @@ class Mlp(nn.Module):
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     """[..., D] -> [..., D]."""
     width = x.shape[-1]
+    activate = ACTIVATIONS[self.activation]
     std = (2 * width) ** -0.5 if self.hidden_std is None else self.hidden_std
     x = Dense(self.ratio * width, std=std, dtype=self.dtype, name="fc")(x)
-    x = ACTIVATIONS[self.activation](x)
-    x = nn.Dropout(self.dropout)(x, deterministic=not train)
-    x = Dense(width, std=self.out_std, dtype=self.dtype, name="proj")(x)
-    return nn.Dropout(self.dropout)(x, deterministic=not train)
+    proj = Dense(width, std=self.out_std, dtype=self.dtype, name="proj")
+    if self.dropout and train:
+      x = nn.Dropout(self.dropout, deterministic=False)(activate(x))
+      return nn.Dropout(self.dropout, deterministic=False)(proj(x))
+    return recomputed(lambda proj, x: proj(activate(x)))(proj, x)

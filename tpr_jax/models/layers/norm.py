@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from tpr_jax.models.layers.recompute import later
+
 
 class LayerNorm(nn.Module):
   """Layer normalisation over the last axis; float32 inside, `dtype` outside.
@@ -31,32 +33,47 @@ def normalised(
 ) -> jax.Array:
   """(x - mean) / sqrt(variance + epsilon) * scale + bias, float32 [..., D].
 
-  Its gradient is written out: the way back needs x, which lives anyway, and two numbers
-  a row; derived, it would also keep x - mean, an array as large as x.
+  Its gradient is written out: the way back needs x, which lives anyway, and computes
+  the rest anew; derived, it would keep up to three more arrays as large as x.
   """
-  return _forward(epsilon, x, scale, bias)[0]
+  rows, _ = _rows(epsilon, x.astype(jnp.float32))
+  return rows * scale + bias
+
+
+def _rows(epsilon: float, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """(x normalised, 1 / its deviation [..., 1])."""
+  centred = x - jnp.mean(x, axis=-1, keepdims=True)
+  variance = jnp.mean(centred * centred, axis=-1, keepdims=True)
+  inverse = jax.lax.rsqrt(variance + epsilon)
+  return centred * inverse, inverse
+
+
+def _mean(x: jax.Array, scale: jax.Array) -> jax.Array:
+  """Mean of x * scale over the last axis, [..., 1].
+
+  On a CPU a product with a vector: for the sum XLA's compiler there spreads the scale
+  over an array as large as x, at the very start of a step."""
+  return jax.lax.platform_dependent(
+    x,
+    scale,
+    cpu=lambda x, scale: jnp.matmul(x, scale)[..., None] / x.shape[-1],
+    default=lambda x, scale: jnp.mean(x * scale, axis=-1, keepdims=True),
+  )
 
 
 def _forward(epsilon, x, scale, bias):
-  wide = x.astype(jnp.float32)
-  mean = jnp.mean(wide, axis=-1, keepdims=True)
-  centred = wide - mean
-  variance = jnp.mean(centred * centred, axis=-1, keepdims=True)
-  inverse = jax.lax.rsqrt(variance + epsilon)
-  return centred * inverse * scale + bias, (x, mean, inverse, scale)
+  return normalised(epsilon, x, scale, bias), (x, scale)
 
 
 def _backward(epsilon, kept, cotangent):
-  del epsilon
-  x, mean, inverse, scale = kept
-  # Minus the normalised rows: in the other order XLA would keep those of the way there.
-  rows = (mean - x.astype(jnp.float32)) * inverse
-  of_rows = cotangent * scale
-  along = jnp.mean(of_rows * rows, axis=-1, keepdims=True)
-  dx = inverse * (of_rows - jnp.mean(of_rows, axis=-1, keepdims=True) - rows * along)
+  x, scale = kept
+  rows, inverse = _rows(epsilon, later(x.astype(jnp.float32), cotangent))
+  of_scale = cotangent * rows
+  mean, along = _mean(cotangent, scale), _mean(of_scale, scale)
+  dx = inverse * (cotangent * scale - mean - rows * along)
   examples = tuple(range(x.ndim - 1))
-  dscale = -jnp.sum(cotangent * rows, axis=examples)
-  return dx.astype(x.dtype), dscale, jnp.sum(cotangent, axis=examples)
+  dscale, dbias = jnp.sum(of_scale, axis=examples), jnp.sum(cotangent, axis=examples)
+  return dx.astype(x.dtype), dscale, dbias
 
 
 normalised.defvjp(_forward, _backward)

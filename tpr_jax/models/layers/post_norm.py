@@ -17,6 +17,7 @@ from tpr_jax.models.layers.attention import Heads
 from tpr_jax.models.layers.dense import Dense
 from tpr_jax.models.layers.mlp import ACTIVATIONS
 from tpr_jax.models.layers.norm import LayerNorm
+from tpr_jax.models.layers.recompute import recomputed
 from tpr_jax.ops import attention as attention_ops
 
 STD = 0.02
@@ -104,8 +105,8 @@ class FeedForward(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """[..., D] -> [..., D]."""
     x = Dense(self.hidden, std=STD, dtype=self.dtype, name="fc")(x)
-    x = ACTIVATIONS["gelu"](x)
-    return Dense(self.width, std=STD, dtype=self.dtype, name="proj")(x)
+    proj = Dense(self.width, std=STD, dtype=self.dtype, name="proj")
+    return recomputed(lambda proj, x: proj(ACTIVATIONS["gelu"](x)))(proj, x)
 
 
 class PostNormLayer(nn.Module):

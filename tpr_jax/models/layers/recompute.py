@@ -1,0 +1,66 @@
+"""Parts of a model whose insides are computed again on the way back, and not kept.
+
+`nn.remat` alone saves nothing on a CPU: XLA drops the barriers that keep the second
+computation apart, finds it equal to the first, and keeps what that made. Here the
+second one reads inputs that the compiler cannot know to be equal: to each row is added
+min(|g|, 0) of an entry g of the row's gradient, which is 0 (and NaN where the gradient
+has no value anyway). So it can also not begin before the way back has come to it, on
+any device.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+SOWN = "intermediates"  # Flax's name of the collection
+
+
+def later(x: jax.Array, gradient: jax.Array) -> jax.Array:
+  """x, which the compiler takes for another array, that needs `gradient` first.
+
+  Both have the same rows: [..., any width]."""
+  nothing = jnp.minimum(jnp.abs(gradient[..., :1]), 0)
+  return x + nothing.astype(x.dtype)
+
+
+def recomputed(fn: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+  """(module, *inputs) -> [..., D] of `fn`, which keeps its inputs alone.
+
+  Args:
+    fn: of a Flax module and arrays (or None). An input that as many rows belong to as
+      to the result, [..., any width], is what the second computation waits for: at
+      least one should be.
+
+  The gradient is that of `fn` to the last bit in float32 on a CPU; elsewhere the
+  compiler may round the second computation otherwise.
+  """
+
+  def kept(module: nn.Module, *inputs: Any) -> tuple[jax.Array, Any]:
+    return nn.vjp(nn.remat(fn), module, *inputs)
+
+  def back(way: Any, cotangent: jax.Array) -> tuple[Any, ...]:
+    def late(x: Any) -> Any:
+      if not jnp.issubdtype(x.dtype, jnp.floating):
+        return x
+      if x.shape[:-1] == cotangent.shape[:-1]:
+        return later(x, cotangent)
+      if x.ndim == 1:  # XLA's CPU compiler spreads it over all rows, as early as it can
+        first = cotangent[(slice(1),) * cotangent.ndim].reshape(1)
+        return lax.platform_dependent(x, first, cpu=later, default=lambda x, _: x)
+      return x
+
+    return jax.tree.map(late, way)(cotangent)
+
+  lifted = nn.custom_vjp(fn, kept, back)
+
+  def run(module: nn.Module, *inputs: Any) -> jax.Array:
+    # While parameters are made there is nothing to go back to; and what is sown within
+    # may be read, or differentiated by, which a custom gradient would not see.
+    watched = module.is_initializing() or module.is_mutable_collection(SOWN)
+    return (fn if watched else lifted)(module, *inputs)
+
+  return run

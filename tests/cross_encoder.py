@@ -37,6 +37,12 @@ class CrossEncoder(nn.Module):
     rows = numerics.unit(self.project[0](mean[:, 0]))
     return dict(image=rows, image_tokens=jnp.concatenate([mean, tokens], axis=1))
 
+  def image_rows(self, image):
+    return self.encode_image(image)["image"]
+
+  def text_rows(self, text):
+    return self.encode_text(text)["text"]
+
   def encode_text(self, text, train=False):
     mask = text != 0
     tokens = self.word(text)

@@ -110,7 +110,8 @@ class Encoder:
   """The two towers of a model, compiled once for fixed batch shapes.
 
   Args:
-    model: a module with `encode_image` and `encode_text`.
+    model: a module with `image_rows` and `text_rows`; with a second stage also
+      `encode_image` and `encode_text`.
     mesh: batches are split over it; parameters stay where they are. Where it has
       devices of several processes, all of them call everything here, and together.
     flip: also encodes the mirror image of every image, see above.
@@ -131,8 +132,10 @@ class Encoder:
         params: Params, batch: Mapping[str, jax.Array], stage: SecondStage | None
       ):
         def rows(module, x):
+          if stage is None:
+            return getattr(module, f"{side}_rows")(x), {}
           out = getattr(module, f"encode_{side}")(x)
-          return out[side], getattr(stage, side)(module, out) if stage else {}
+          return out[side], getattr(stage, side)(module, out)
 
         found, kept = model.apply({"params": params}, batch["x"], method=rows)
         # Its number comes back beside each row: in which order the devices of several

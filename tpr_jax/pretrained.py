@@ -75,8 +75,8 @@ class Pretrained:
     self._resize = transforms.Resize(*self.image_size, filter)
     self.model = build.build(fields, vocab_size=tokenizer.vocab_size, heads=heads)
     self._on_device: Any = None
-    self.image_tower = self._tower("encode_image", "image")
-    self.text_tower = self._tower("encode_text", "text")
+    self.image_tower = self._tower("image_rows")
+    self.text_tower = self._tower("text_rows")
 
   def __repr__(self) -> str:
     height, width = self.image_size
@@ -86,10 +86,9 @@ class Pretrained:
       f" {self.text_length} tokens, {self.dim} dimensions)"
     )
 
-  def _tower(self, method: str, key: str) -> Any:
+  def _tower(self, method: str) -> Any:
     """tower(params, batch) -> unit rows."""
-    rows = lambda model, batch: getattr(model, method)(batch)[key]
-    return jax.jit(self._precisely(rows))
+    return jax.jit(self._precisely(lambda model, batch: getattr(model, method)(batch)))
 
   def _precisely(self, method: Callable[..., Any]) -> Callable[..., Any]:
     """(params, ...) -> method(model, ...); float32 is full float32 on any device."""

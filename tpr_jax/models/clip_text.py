@@ -65,9 +65,16 @@ class TextTower(nn.Module):
 
   @nn.compact
   def __call__(
-    self, ids: jax.Array, train: bool = False, watch: Watch | None = None
+    self,
+    ids: jax.Array,
+    train: bool = False,
+    watch: Watch | None = None,
+    end_only: bool = False,
   ) -> jax.Array:
     """int [B, L <= length] -> [B, L, joint_dim]; ids start, words, end, padding.
+
+    With `end_only` [B, 1, joint_dim], of the end token: the last block does no work for
+    the others.
 
     Watched, all that comes after the first watched block is float32, and the result
     [B, 1, joint_dim], of the end token."""
@@ -90,6 +97,7 @@ class TextTower(nn.Module):
       jnp.float32,
     )
     x = (jnp.take(table, ids, axis=0) + position[:length]).astype(self.dtype)
+    mask = attention.causal(length)
     x = Blocks(
       self.layers,
       self.heads,
@@ -99,7 +107,7 @@ class TextTower(nn.Module):
       self.remat,
       self.dtype,
       name="blocks",
-    )(x, attention.causal(length), train, watch)
+    )(x, mask, train, watch, end_of_text(ids) if end_only else None)
     dtype = self.dtype if watch is None else watch.dtype
     x = LayerNorm(self.epsilon, dtype, name="ln_final")(x)
     return Dense(self.joint_dim, use_bias=False, dtype=dtype, name="projection")(x)

@@ -53,10 +53,13 @@ class VisionTower(nn.Module):
   dtype: str = "float32"
 
   @nn.compact
-  def __call__(self, image: jax.Array, train: bool = False) -> jax.Array:
+  def __call__(
+    self, image: jax.Array, train: bool = False, class_only: bool = False
+  ) -> jax.Array:
     """uint8 or normalised float32 [B, H, W, 3] -> [B, 1 + rows * columns, joint_dim].
 
-    Token 0 is the class token; the others run over the patches row by row.
+    Token 0 is the class token; the others run over the patches row by row. With
+    `class_only` there is no other, and the last block does no work for them.
     """
     if tuple(image.shape[1:]) != (*self.image_size, 3):
       raise ValueError(
@@ -69,12 +72,13 @@ class VisionTower(nn.Module):
     )(x)
     normal = nn.initializers.normal(self.width**-0.5)
     rows, columns = patches.grid(self.image_size, self.patch, self.stride)
-    first = self.param("class_embedding", normal, (self.width,), jnp.float32)
+    embedding = self.param("class_embedding", normal, (self.width,), jnp.float32)
     shape = (1 + rows * columns, self.width)
     position = self.param("position_embedding", normal, shape, jnp.float32)
-    first = jnp.broadcast_to(first.astype(x.dtype), (x.shape[0], 1, self.width))
-    x = jnp.concatenate([first, x], axis=1) + position.astype(x.dtype)
+    embedding = jnp.broadcast_to(embedding.astype(x.dtype), (x.shape[0], 1, self.width))
+    x = jnp.concatenate([embedding, x], axis=1) + position.astype(x.dtype)
     x = LayerNorm(self.epsilon, self.dtype, name="ln_pre")(x)
+    first = jnp.zeros(x.shape[0], jnp.int32)
     x = Blocks(
       self.layers,
       self.heads,
@@ -84,7 +88,7 @@ class VisionTower(nn.Module):
       self.remat,
       self.dtype,
       name="blocks",
-    )(x, None, train)
+    )(x, None, train, only=first if class_only else None)
     x = LayerNorm(self.epsilon, self.dtype, name="ln_post")(x)
     return Dense(self.joint_dim, use_bias=False, dtype=self.dtype, name="projection")(x)
 

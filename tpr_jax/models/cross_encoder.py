@@ -84,6 +84,14 @@ class CrossEncoder(Adaptable, nn.Module):
       text_mask=mask,
     )
 
+  def image_rows(self, image: jax.Array) -> jax.Array:
+    """`image` of `encode_image`."""
+    return self.encode_image(image)["image"]
+
+  def text_rows(self, text: jax.Array) -> jax.Array:
+    """`text` of `encode_text`."""
+    return self.encode_text(text)["text"]
+
   def image_tokens(self, image: jax.Array, train: bool = False) -> jax.Array:
     """[B, H, W, 3] -> [B, T, D_v]: the tower alone."""
     return self.visual(image, train)

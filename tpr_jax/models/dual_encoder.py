@@ -62,6 +62,14 @@ class DualEncoder(Adaptable, nn.Module):
     mask = clip_text.real_tokens(text)
     return dict(text=rows, text_feature=feature, text_tokens=tokens, text_mask=mask)
 
+  def image_rows(self, image: jax.Array) -> jax.Array:
+    """`image` of `encode_image` alone, for less work."""
+    return clip_vision.class_feature(self.visual(image, class_only=True))[0]
+
+  def text_rows(self, text: jax.Array) -> jax.Array:
+    """`text` of `encode_text` alone, for less work."""
+    return numerics.unit(self.text(text, end_only=True)[:, 0])
+
   def watched_text(self, text: jax.Array, watch: Watch) -> jax.Array:
     """int [B, L] -> float32 [B, D]: `text` of `encode_text`, for the watch to see."""
     return numerics.unit(self.text(text, False, watch)[:, 0])

@@ -18,6 +18,12 @@ def _check_heads(width: int, heads: int) -> None:
     )
 
 
+def at(x: jax.Array, positions: jax.Array) -> jax.Array:
+  """[B, L, ...], int [B] -> [B, 1, ...]: one position of each row."""
+  index = positions.reshape(-1, *(1,) * (x.ndim - 1))
+  return jnp.take_along_axis(x, index, axis=1)
+
+
 class Heads(nn.Module):
   """`Dense` to `count` arrays of heads: q, k and v side by side, or some of them.
 
@@ -76,14 +82,21 @@ class SelfAttention(nn.Module):
     x: jax.Array,
     mask: jax.Array | None = None,
     watch: Watch | None = None,
+    only: jax.Array | None = None,
   ) -> jax.Array:
     """[B, L, D] -> [B, L, D], or what the watch lets through of it; mask as in
-    `ops.attention.attend`."""
+    `ops.attention.attend`. With `only`, int [B], of these positions: [B, 1, D]."""
     width = x.shape[-1]
     _check_heads(width, self.heads)
     q, k, v = Heads(3, width, self.heads, self.dtype, self.std, name="qkv")(x)
+    if only is not None:
+      q = at(q, only)
+      if mask is not None and mask.shape[2] > 1:  # [1 or B, 1, L, L]
+        mask = jnp.broadcast_to(mask, (x.shape[0], *mask.shape[1:]))
+        mask = at(mask.swapaxes(1, 2), only).swapaxes(1, 2)
     if watch is None:
-      y = attention_ops.attend(q, k, v, mask).reshape(x.shape)
+      y = attention_ops.attend(q, k, v, mask)
+      y = y.reshape(*y.shape[:2], width)
     else:
       y, weights = attention_ops.attend(q, k, v, mask, return_weights=True)
       y = watch.attention(q, k, v, weights, y.reshape(x.shape))

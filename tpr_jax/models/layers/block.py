@@ -10,7 +10,7 @@ projections that write to the residual stream; biases 0.
 import flax.linen as nn
 import jax
 
-from tpr_jax.models.layers.attention import SelfAttention
+from tpr_jax.models.layers.attention import SelfAttention, at
 from tpr_jax.models.layers.drop_path import drop_path
 from tpr_jax.models.layers.mlp import Mlp
 from tpr_jax.models.layers.norm import LayerNorm
@@ -41,12 +41,16 @@ class Block(nn.Module):
     mask: jax.Array | None,
     train: bool,
     watch: Watch | None = None,
+    only: jax.Array | None = None,
   ) -> jax.Array:
-    """[B, L, D] -> [B, L, D]; mask as in `ops.attention.attend`."""
+    """[B, L, D] -> [B, L, D]; mask as in `ops.attention.attend`.
+
+    With `only`, int [B]: of these positions alone, [B, 1, D]."""
     kwargs = dict(out_std=self.out_std, dtype=self.dtype)
     y = LayerNorm(self.epsilon, self.dtype, name="ln_1")(x)
-    y = SelfAttention(self.heads, name="attn", **kwargs)(y, mask, watch)
-    x = (x if watch is None else watch.kept(x)) + self._keep(y, train)
+    y = SelfAttention(self.heads, name="attn", **kwargs)(y, mask, watch, only)
+    x = x if watch is None else watch.kept(x)
+    x = (x if only is None else at(x, only)) + self._keep(y, train)
     y = LayerNorm(self.epsilon, self.dtype, name="ln_2")(x)
     y = Mlp(activation=self.activation, name="mlp", **kwargs)(y)
     x = x + self._keep(y, train)
@@ -77,8 +81,12 @@ class Blocks(nn.Module):
     mask: jax.Array | None = None,
     train: bool = False,
     watch: Watch | None = None,
+    only: jax.Array | None = None,
   ) -> jax.Array:
-    """[B, L, D] -> [B, L, D]; watched blocks have the watch's heads and dtype."""
+    """[B, L, D] -> [B, L, D]; watched blocks have the watch's heads and dtype.
+
+    With `only`, int [B]: [B, 1, D] of these positions, and the last block does no work
+    for others."""
     for i in range(self.layers):
       seen_by = watch and watch.of(i, self.layers)
       made = Block(
@@ -90,8 +98,9 @@ class Blocks(nn.Module):
         dtype=seen_by.dtype if seen_by else self.dtype,
         name=f"block_{i}",
       )
-      if self.remat and watch is None:
+      last = only if i == self.layers - 1 else None
+      if self.remat and watch is None and only is None:
         x = recomputed(lambda made, x, mask: made(x, mask, train))(made, x, mask)
       else:
-        x = made(x, mask, train, seen_by)
+        x = made(x, mask, train, seen_by, last)
     return x

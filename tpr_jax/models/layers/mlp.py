@@ -71,4 +71,4 @@ class Mlp(nn.Module):
     if self.dropout and train:
       x = nn.Dropout(self.dropout, deterministic=False)(activate(x))
       return nn.Dropout(self.dropout, deterministic=False)(proj(x))
-    return recomputed(lambda proj, x: proj(activate(x)))(proj, x)
+    return recomputed(lambda proj, x: proj(activate(x)), always=False)(proj, x)

@@ -106,7 +106,8 @@ class FeedForward(nn.Module):
     """[..., D] -> [..., D]."""
     x = Dense(self.hidden, std=STD, dtype=self.dtype, name="fc")(x)
     proj = Dense(self.width, std=STD, dtype=self.dtype, name="proj")
-    return recomputed(lambda proj, x: proj(ACTIVATIONS["gelu"](x)))(proj, x)
+    run = lambda proj, x: proj(ACTIVATIONS["gelu"](x))
+    return recomputed(run, always=False)(proj, x)
 
 
 class PostNormLayer(nn.Module):

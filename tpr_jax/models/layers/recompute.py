@@ -1,11 +1,11 @@
 """Parts of a model whose insides are computed again on the way back, and not kept.
 
 `nn.remat` alone saves nothing on a CPU: XLA drops the barriers that keep the second
-computation apart, finds it equal to the first, and keeps what that made. Here the
+computation apart, finds it equal to the first, and keeps what that made. There the
 second one reads inputs that the compiler cannot know to be equal: to each row is added
 min(|g|, 0) of an entry g of the row's gradient, which is 0 (and NaN where the gradient
-has no value anyway). So it can also not begin before the way back has come to it, on
-any device.
+has no value anyway). So it can also not begin before the way back has come to it.
+Compilers of accelerators keep the barriers, and need no such help.
 """
 
 from collections.abc import Callable
@@ -20,27 +20,35 @@ SOWN = "intermediates"  # Flax's name of the collection
 
 
 def later(x: jax.Array, gradient: jax.Array) -> jax.Array:
-  """x, which the compiler takes for another array, that needs `gradient` first.
+  """x, which a CPU's compiler takes for another array, that needs `gradient` first.
 
-  Both have the same rows: [..., any width]."""
-  nothing = jnp.minimum(jnp.abs(gradient[..., :1]), 0)
-  return x + nothing.astype(x.dtype)
+  Both have the same rows: [..., any width]. On other devices: x."""
+
+  def on_cpu(x, g):
+    return x + jnp.minimum(jnp.abs(g), 0).astype(x.dtype)
+
+  return lax.platform_dependent(
+    x, gradient[..., :1], cpu=on_cpu, default=lambda x, _: x
+  )
 
 
-def recomputed(fn: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+def recomputed(
+  fn: Callable[..., jax.Array], always: bool = True
+) -> Callable[..., jax.Array]:
   """(module, *inputs) -> [..., D] of `fn`, which keeps its inputs alone.
 
   Args:
     fn: of a Flax module and arrays (or None). An input that as many rows belong to as
       to the result, [..., any width], is what the second computation waits for: at
       least one should be.
+    always: False: on accelerators the compiler may keep what it likes.
 
   The gradient is that of `fn` to the last bit in float32 on a CPU; elsewhere the
   compiler may round the second computation otherwise.
   """
 
   def kept(module: nn.Module, *inputs: Any) -> tuple[jax.Array, Any]:
-    return nn.vjp(nn.remat(fn), module, *inputs)
+    return nn.vjp(nn.remat(fn, prevent_cse=always), module, *inputs)
 
   def back(way: Any, cotangent: jax.Array) -> tuple[Any, ...]:
     def late(x: Any) -> Any:
@@ -49,8 +57,7 @@ def recomputed(fn: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
       if x.shape[:-1] == cotangent.shape[:-1]:
         return later(x, cotangent)
       if x.ndim == 1:  # XLA's CPU compiler spreads it over all rows, as early as it can
-        first = cotangent[(slice(1),) * cotangent.ndim].reshape(1)
-        return lax.platform_dependent(x, first, cpu=later, default=lambda x, _: x)
+        return later(x, cotangent[(slice(1),) * cotangent.ndim].reshape(1))
       return x
 
     return jax.tree.map(late, way)(cotangent)

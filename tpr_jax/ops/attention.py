@@ -40,9 +40,10 @@ def attend(
     drop: dropout of the weights, [B, H, Lq, Lk] -> the same; None: no dropout.
     return_weights: also return the float32 weights [B, H, Lq, Lk], after `drop`.
 
-  The softmax is float32 whatever the dtype of q. Heads come before rows, and values are
-  summed before they are divided by the total of a row's weights: of a product with
-  anything divided or transposed XLA's CPU compiler makes one thread's slow loop.
+  The softmax is float32 whatever the dtype of q. Heads come before rows, and on a CPU
+  values are summed before they are divided by the total of a row's weights: of a
+  product with anything divided or transposed XLA's compiler there makes one thread's
+  slow loop. Accelerators would keep a float32 array more for that.
   """
   dtype = str(q.dtype)
   q, k, v = (
@@ -54,14 +55,32 @@ def attend(
       logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
     else:
       logits = logits + mask.astype(jnp.float32)
+  if drop is not None:
+    weights = drop(jax.nn.softmax(logits, axis=-1))
+    out = _shares(weights, v, dtype)
+  elif return_weights:
+    out, weights = _sums(logits, v, dtype)
+  else:
+    out = jax.lax.platform_dependent(
+      logits,
+      v,
+      cpu=lambda logits, v: _sums(logits, v, dtype)[0],
+      default=lambda logits, v: _shares(jax.nn.softmax(logits, axis=-1), v, dtype),
+    )
+  out = _heads_first(out).astype(q.dtype)
+  return (out, weights) if return_weights else out
+
+
+def _shares(weights: jax.Array, v: jax.Array, dtype: str) -> jax.Array:
+  return numerics.contract("bhqk,bhkd->bhqd", weights, v, dtype)
+
+
+def _sums(logits: jax.Array, v: jax.Array, dtype: str) -> tuple[jax.Array, jax.Array]:
+  """(result, weights): values are summed before they are divided."""
   highest = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
   weights = jnp.exp(logits - highest)
   share = 1.0 / jnp.sum(weights, axis=-1, keepdims=True)
-  if drop is not None:  # sees what it drops as shares that sum to 1
-    weights, share = drop(weights * share), 1.0
-  out = numerics.contract("bhqk,bhkd->bhqd", weights, v, dtype) * share
-  out = _heads_first(out).astype(q.dtype)
-  return (out, weights * share) if return_weights else out
+  return _shares(weights, v, dtype) * share, weights * share
 
 
 def _heads_first(x: jax.Array) -> jax.Array:

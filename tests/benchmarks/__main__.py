@@ -5,14 +5,15 @@
   python -m tests.benchmarks --size=tiny --rounds=2   tries the suite itself
 
 Rows:
-  train     a step of CFAM: equal work, and with the padding spared that need not be
-  gpu       the same on one GPU in bfloat16, and the share of its matrix rate
-  embed     a gallery and queries to features
-  input     JPEG files to training batches
-  overhead  the training loop beside the bare step
-  start     from the command to the first step; --help
-  memory    what lives within a step
-  growth    cost by batch, length of texts and size of a gallery
+  train       a step of CFAM: equal work, and with the padding spared that need not be
+  gpu         the same on one GPU in bfloat16, and the share of its matrix rate
+  embed       a gallery and queries to features
+  input       JPEG files to training batches
+  overhead    the training loop beside the bare step
+  start       from the command to the first step; --help
+  memory      what lives within a step
+  operations  a block's matrix products and its attention, by themselves
+  growth      cost by batch, length of texts and size of a gallery
 
 The PyTorch programs are tests/benchmarks/pytorch; that loss, gradient and steps are
 equal is held by tests/benchmarks/test_pytorch.py. Both sides have the same shapes, data
@@ -37,7 +38,10 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 from tests.benchmarks import sizes, suite
 from tpr_jax.core import host_memory
 
-ROWS = ("train", "gpu", "embed", "input", "overhead", "start", "memory", "growth")
+ROWS = (
+  *("train", "gpu", "embed", "input", "overhead", "start", "memory", "operations"),
+  "growth",
+)
 
 
 def parse() -> argparse.Namespace:

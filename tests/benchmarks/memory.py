@@ -9,8 +9,7 @@ identities), compiled from shapes: nothing is allocated and nothing runs. "tempo
 `temp_size_in_bytes` of `memory_analysis()`: the activations and gradients that live
 within one step; "ratio" is to the first case of the same batch. "state" is what the
 step is given, parameters and Adam's moments. All are of the backend that compiles: on a
-CPU in float32 they are no measurement of a GPU. XLA's CPU backend recomputes with remat
-and frees nothing for it.
+CPU in float32 they are no measurement of a GPU.
 """
 
 import argparse

@@ -43,8 +43,8 @@ def recomputed(
       least one should be.
     always: False: on accelerators the compiler may keep what it likes.
 
-  The gradient is that of `fn` to the last bit in float32 on a CPU; elsewhere the
-  compiler may round the second computation otherwise.
+  The gradient is that of `fn`, but for rounding: the second computation may be fused
+  otherwise.
   """
 
   def kept(module: nn.Module, *inputs: Any) -> tuple[jax.Array, Any]:

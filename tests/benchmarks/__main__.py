@@ -39,7 +39,14 @@ from tests.benchmarks import sizes, suite
 from tpr_jax.core import host_memory
 
 ROWS = (
-  *("train", "gpu", "embed", "input", "overhead", "start", "memory", "operations"),
+  "train",
+  "gpu",
+  "embed",
+  "input",
+  "overhead",
+  "start",
+  "memory",
+  "operations",
   "growth",
 )
 

@@ -4,8 +4,9 @@
 computation apart, finds it equal to the first, and keeps what that made. There the
 second one reads inputs that the compiler cannot know to be equal: to each row is added
 min(|g|, 0) of an entry g of the row's gradient, which is 0 (and NaN where the gradient
-has no value anyway). So it can also not begin before the way back has come to it.
-Compilers of accelerators keep the barriers, and need no such help.
+has no value anyway); to a vector of parameters, that of the first row. So it can also
+not begin before the way back has come to it. Compilers of accelerators keep the
+barriers, and need no such help.
 """
 
 from collections.abc import Callable

@@ -85,6 +85,7 @@ def _sweep() -> int:
 
 
 def _feature_eval() -> int:
+  host_memory.run_in_caller()
   from tpr_jax import feature_eval
 
   with configs.errors():
@@ -106,7 +107,8 @@ def _model_eval() -> int:
       " --out=DIR, the folder to write to"
     )
   config, _ = cli.config_and_folder()
-  from tpr_jax import model_eval  # JAX takes seconds
+  host_memory.run_in_caller()
+  from tpr_jax import model_eval
 
   out = pathlib.Path(cli.OUT.value)
   model_eval.run(cli.MODEL.value, config, cli.overrides(), out)
@@ -120,7 +122,8 @@ def _matrix() -> int:
   from tpr_jax.matrix import settings
 
   checked = settings.read(config)
-  from tpr_jax.matrix import run  # JAX takes seconds
+  host_memory.run_in_caller()
+  from tpr_jax.matrix import run
 
   return run.Matrix(checked, pathlib.Path(cli.OUT.value))()
 
@@ -149,6 +152,7 @@ def _experiment():
   config, folder = cli.config_and_folder()  # before the seconds that JAX takes
   if config.train.get("deterministic", True):
     deterministic.ask()
+  host_memory.run_in_caller()
   _join()
   from tpr_jax import experiment
 
@@ -176,8 +180,9 @@ def _filter() -> int:
 
   asked = settings.read(config)
   deterministic.ask()
+  host_memory.run_in_caller()
   _join()
-  from tpr_jax.filter import run  # JAX takes seconds
+  from tpr_jax.filter import run
 
   return run.run(asked, pathlib.Path(cli.OUT.value))
 
@@ -215,7 +220,8 @@ def _export() -> int:
   if cli.OUT.value is None:
     raise configs.ConfigError("--mode=export needs --out=DIR, the folder to write to")
   _, folder = cli.config_and_folder()
-  from tpr_jax.export import export  # JAX takes seconds
+  host_memory.run_in_caller()
+  from tpr_jax.export import export
 
   export.export(folder, pathlib.Path(cli.OUT.value), cli.FORMAT.value)
   return 0
@@ -279,7 +285,8 @@ def _profile() -> int:
   out = pathlib.Path(cli.OUT.value) if cli.OUT.value else None
   if config.train.get("deterministic", True):
     deterministic.ask()  # as training does: it may be slower
-  from tpr_jax.profiling import run  # JAX takes seconds
+  host_memory.run_in_caller()
+  from tpr_jax.profiling import run
 
   out = out or folder.with_name(f"{folder.name}-profile")
   return run.profile(config, out, cli.PROFILE_STEPS.value)
@@ -288,14 +295,16 @@ def _profile() -> int:
 def _search(mode: str) -> int:
   own = search_flags.indexing if mode == "index" else search_flags.searching
   asked = own(cli.RUN.value)
-  from tpr_jax.search import run  # its model brings JAX, which takes seconds
+  host_memory.run_in_caller()
+  from tpr_jax.search import run
 
   return run.index(asked) if mode == "index" else run.search(asked)
 
 
 def _serve() -> int:
   asked = search_flags.serving(cli.RUN.value)
-  from tpr_jax.serve import run  # its model brings JAX, which takes seconds
+  host_memory.run_in_caller()
+  from tpr_jax.serve import run
 
   return run.serve(asked)
 

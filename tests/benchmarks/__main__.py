@@ -93,6 +93,7 @@ def main() -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: given.cores])
   suite.cores()  # for all that follows
   host_memory.keep_freed_memory()
+  host_memory.run_in_caller()
   options = suite.Options(given.size, given.batch, given.rounds, given.steps)
   rows, loads, started = [], {}, time.time()
   for name in given.only:

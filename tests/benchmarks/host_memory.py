@@ -1,48 +1,63 @@
 """What keeping freed memory saves a training step on CPU (core/host_memory.py).
 
-  python -m tests.benchmarks.host_memory [rounds]
+  python -m tests.benchmarks.host_memory [--size=tiny] [--rounds=3]
 
-Every round times the embedded run's step twice, in processes of their own: as the C
-library comes, and with its freed memory kept. Prints both medians and their ratio.
+Every round times a step twice, in processes of their own: as the C library comes, and
+with its freed memory kept. Prints both medians and their ratio. The step is that of the
+embedded run (tiny), or of CFAM B/16 at batch 8.
 """
 
+import argparse
 import json
 import subprocess
 import sys
 
 import numpy as np
 
-STEPS = 20
+STEPS = dict(tiny=20, **{"B/16": 4})
+KEPT = {False: "as it comes", True: "kept"}
 
 
-def measure(keep: bool) -> dict[str, float]:
+def measure(keep: bool, size: str) -> dict[str, float]:
   """Seconds (median) and page faults of one step, in this process."""
   from tpr_jax.core import host_memory
 
-  if keep and not host_memory.keep_freed_memory({"JAX_PLATFORMS": "cpu"}):
-    raise SystemExit("host_memory: the settings were not taken; is this glibc?")
+  if keep:
+    if not host_memory.keep_freed_memory({"JAX_PLATFORMS": "cpu"}):
+      raise SystemExit("host_memory: the settings were not taken; is this glibc?")
+    host_memory.run_in_caller()
   import resource
   import time
 
   from tests.benchmarks import embedded
+  from tests.benchmarks.rows import sides
 
-  runner = embedded.runner()
+  runner = embedded.runner() if size == "tiny" else sides.ours(size, batch=8)
   seconds = []
-  for number in range(STEPS + 3):
+  for number in range(STEPS[size] + 3):
     if number == 3:  # compiled, and memory grown
       faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     started = time.perf_counter()
     runner.run(1)
     seconds.append(time.perf_counter() - started)
   faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
-  return dict(seconds=float(np.median(seconds[3:])), faults=faults / STEPS)
+  return dict(seconds=float(np.median(seconds[3:])), faults=faults / STEPS[size])
 
 
-def main(rounds: int) -> None:
-  found = {"as it comes": [], "kept": []}
-  for _ in range(rounds):
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+  parser.add_argument("--size", choices=STEPS, default="tiny")
+  parser.add_argument("--rounds", type=int, default=3)
+  parser.add_argument("--measure", choices=KEPT.values(), help="one of the two, alone")
+  given = parser.parse_args()
+  if given.measure:
+    print(json.dumps(measure(given.measure == KEPT[True], given.size)))
+    return
+  found = {name: [] for name in KEPT.values()}
+  for _ in range(given.rounds):
     for name in found:
-      command = [sys.executable, "-m", __spec__.name, "--measure", name]
+      command = [sys.executable, "-m", __spec__.name, f"--size={given.size}"]
+      command.append(f"--measure={name}")
       done = subprocess.run(command, check=True, capture_output=True, text=True)
       found[name].append(json.loads(done.stdout.splitlines()[-1]))
   for name, results in found.items():
@@ -53,7 +68,4 @@ def main(rounds: int) -> None:
 
 
 if __name__ == "__main__":
-  if sys.argv[1:2] == ["--measure"]:
-    print(json.dumps(measure(sys.argv[2] == "kept")))
-  else:
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
+  main()

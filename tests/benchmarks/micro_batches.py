@@ -30,6 +30,7 @@ def runner(micro_batches: int):
   from tests.benchmarks import embedded
 
   host_memory.keep_freed_memory()
+  host_memory.run_in_caller()
   return embedded.runner(micro_batches)
 
 

@@ -203,5 +203,6 @@ def main(
   rounds, size, batch = (given.pop(name) for name in ("rounds", "size", "batch"))
   batch = batch or (48 if size == "tiny" else 4)
   host_memory.keep_freed_memory()
+  host_memory.run_in_caller()
   runners = {name: Runner(config(size, name, **given), batch) for name in names}
   compare(runners, rounds)

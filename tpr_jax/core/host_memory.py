@@ -4,6 +4,12 @@ XLA allocates the temporaries of a step anew at every call, hundreds of megabyte
 GNU C library fetches blocks of that size from the kernel with `mmap` and gives them
 back at once, so every step faults in and clears tens of thousands of pages: up to half
 of the time of a training step (tests/benchmarks/host_memory.py measures it).
+
+Beside those, a step's kernels ask for thousands of small blocks. The heap in which the
+step was compiled is in shreds, and the C library's search through them took a twentieth
+of a step of B/16. So threads keep heaps of their own (glibc's arenas), which the large
+temporaries do not fit into: the program runs in the thread that calls it, whose heap
+has room for both.
 """
 
 import ctypes
@@ -14,7 +20,7 @@ import platform
 from collections.abc import Mapping
 
 # <malloc.h>: the parameters of mallopt(3).
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 
 
 def accelerator_expected(environment: Mapping[str, str] = os.environ) -> bool:
@@ -30,13 +36,12 @@ def accelerator_expected(environment: Mapping[str, str] = os.environ) -> bool:
 def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
   """Has the C library keep large freed blocks for the next step.
 
-  Call before threads start: those that have an arena of their own keep it, and only
-  the main one can hold blocks above 64 MB. The process then holds on to its peak
-  memory. Does nothing where there is nothing to gain or somebody has decided already:
-  other C libraries, an accelerator, `MALLOC_*` or `GLIBC_TUNABLES` in the environment.
+  The process then holds on to its peak memory. Does nothing where there is nothing to
+  gain or somebody has decided already: other C libraries, an accelerator, `MALLOC_*` or
+  `GLIBC_TUNABLES` in the environment.
 
   Returns:
-    Whether the C library took the settings.
+    Whether the C library took the settings. They need `run_in_caller`, too.
   """
   decided = [k for k in environment if k.startswith("MALLOC_") or k == "GLIBC_TUNABLES"]
   if platform.libc_ver()[0] != "glibc" or decided or accelerator_expected(environment):
@@ -44,8 +49,20 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
   mallopt = ctypes.CDLL(None).mallopt
   settings = {
     _MMAP_MAX: 0,
-    _ARENA_MAX: 1,
     _TRIM_THRESHOLD: -1,  # never; the parameter is an int, 2 GiB would be its most
     _TOP_PAD: 2**26,
   }
   return all(mallopt(name, value) for name, value in settings.items())
+
+
+def run_in_caller() -> None:
+  """Has JAX run a program of one CPU in the thread that calls it.
+
+  The main thread's heap is the only one that can hold blocks above 64 MB: those that
+  another thread asks for come from the kernel, page by page, every time. Imports JAX,
+  which takes seconds: call when all that can be checked without it has been, and before
+  its devices are asked for.
+  """
+  import jax
+
+  jax.config.update("jax_cpu_enable_async_dispatch", False)

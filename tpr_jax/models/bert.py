@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from tpr_jax.models.layers import post_norm
+from tpr_jax.models.layers.lookup import lookup
 from tpr_jax.models.layers.norm import LayerNorm
 from tpr_jax.models.layers.recompute import recomputed
 from tpr_jax.ops import attention
@@ -111,7 +112,7 @@ class BertTower(nn.Module):
         f"texts have {length} tokens; the position table holds {self.length}"
         " (length of the text tower)"
       )
-    x = jnp.take(self.token_embedding, ids, axis=0)
+    x = lookup(self.token_embedding, ids)
     x = x + self.position_embedding[:length] + self.segment_embedding[0]
     x = self.drop(self.ln_embedding(x), deterministic=not train)
     mask = _over_keys(real_tokens(ids) if mask is None else mask)

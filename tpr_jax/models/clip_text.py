@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from tpr_jax.core import numerics
 from tpr_jax.models.layers.block import Blocks
 from tpr_jax.models.layers.dense import Dense
+from tpr_jax.models.layers.lookup import lookup
 from tpr_jax.models.layers.norm import LayerNorm
 from tpr_jax.models.watch import Watch
 from tpr_jax.ops import attention
@@ -96,7 +97,7 @@ class TextTower(nn.Module):
       (self.length, self.width),
       jnp.float32,
     )
-    x = (jnp.take(table, ids, axis=0) + position[:length]).astype(self.dtype)
+    x = (lookup(table, ids) + position[:length]).astype(self.dtype)
     mask = attention.causal(length)
     x = Blocks(
       self.layers,

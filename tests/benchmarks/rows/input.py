@@ -4,6 +4,7 @@ A few hundred rendered people as JPEGs of about 384 x 128, with the whole augmen
 of the recipe (resize, flip, pad and crop, erase) and captions as tokens. PyTorch has a
 DataLoader with as many workers as there are cores, ours as many threads. PyTorch's
 batches are normalised float32; ours are uint8, which the step normalises (`uint8`), or
+that from as many processes, as PyTorch has them (`workers`, data.workers), or
 normalised float32 too (`float32`), or of the second epoch with pictures kept in memory
 once they were decoded and resized (`cached`, data.cache_mb). Each turn is a process of
 its own: a DataLoader forks, which a process with JAX in it must not.
@@ -51,27 +52,27 @@ def write(folder: pathlib.Path) -> None:
   (folder / "captions.json").write_text(text, encoding="utf-8")
 
 
-SIDES = {  # of ours: pipe, cache_mb
-  "uint8": (PIPE, 0),
-  "float32": (f"{PIPE}|normalize", 0),
-  "cached": (PIPE, 256),
+SIDES = {  # of ours: what train_iterator is told beside the usual
+  "uint8": dict(pipe=PIPE),
+  "workers": dict(pipe=PIPE),
+  "float32": dict(pipe=f"{PIPE}|normalize"),
+  "cached": dict(pipe=PIPE, cache_mb=256),
 }
 
 
-def ours(side: str, folder: str, workers: int) -> Iterable[dict[str, Any]]:
-  """Our batches of the files, as a run with these threads reads them."""
+def ours(side: str, folder: str, cores: int) -> Iterable[dict[str, Any]]:
+  """Our batches of the files, as a run that has so many cores for them reads them."""
   dataset = build.dataset("folder", folder, "train", dict(default_split="train"))
   words = tokenizer.build("instant")
-  pipe, cache_mb = SIDES[side]
+  readers = dict(threads=1, workers=cores) if side == "workers" else dict(threads=cores)
   return pipeline.train_iterator(
     dataset,
     words,
-    pipe=pipe,
     length=LENGTH,
     batch=BATCH,
     seed=0,
-    threads=workers,
-    cache_mb=cache_mb,
+    **SIDES[side],
+    **readers,
   )
 
 
@@ -125,7 +126,7 @@ def apart(side: str, folder: str, workers: int) -> np.ndarray:
 
 
 def rows(options: suite.Options) -> Iterator[suite.Row]:
-  """input/uint8, input/float32, input/cached."""
+  """input/uint8, input/workers, input/float32, input/cached."""
   from tests.benchmarks import steps  # and with it JAX, which the turns have not
 
   suite.torch_or_none()
@@ -145,7 +146,7 @@ def rows(options: suite.Options) -> Iterator[suite.Row]:
     ratio = found["PyTorch"] / found[side]
     yield suite.Row(
       f"input/{side}",
-      f"JPEG to batches of {side}, {workers} threads beside {workers} workers",
+      f"JPEG to batches, {side}, on {workers} cores",
       rate[side],
       rate["PyTorch"],
       ratio[:, 0].tolist(),

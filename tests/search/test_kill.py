@@ -19,7 +19,7 @@ def test_an_index_survives_kills(tmp_path):
   images = place.folder(tmp_path / "images", 90)
   drawn, killed = random.Random(5), 0
   for number in range(KILLS):
-    seconds = drawn.uniform(0.02, 0.3)
+    seconds = drawn.uniform(0.02, 0.12)  # a fast machine needs 0.2 for all of it
     done = subprocess.run(
       [
         *(sys.executable, "-m", "tests.search.child"),

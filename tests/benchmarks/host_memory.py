@@ -15,14 +15,14 @@ import sys
 import numpy as np
 
 STEPS = dict(tiny=20, **{"B/16": 4})
-KEPT = {False: "as it comes", True: "kept"}
+SIDES = ("as it comes", "kept")
 
 
-def measure(keep: bool, size: str) -> dict[str, float]:
+def measure(side: str, size: str) -> dict[str, float]:
   """Seconds (median) and page faults of one step, in this process."""
   from tpr_jax.core import host_memory
 
-  if keep:
+  if side == "kept":
     if not host_memory.keep_freed_memory({"JAX_PLATFORMS": "cpu"}):
       raise SystemExit("host_memory: the settings were not taken; is this glibc?")
     host_memory.run_in_caller()
@@ -48,12 +48,12 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
   parser.add_argument("--size", choices=STEPS, default="tiny")
   parser.add_argument("--rounds", type=int, default=3)
-  parser.add_argument("--measure", choices=KEPT.values(), help="one of the two, alone")
+  parser.add_argument("--measure", choices=SIDES, help="one of the two, alone")
   given = parser.parse_args()
   if given.measure:
-    print(json.dumps(measure(given.measure == KEPT[True], given.size)))
+    print(json.dumps(measure(given.measure, given.size)))
     return
-  found = {name: [] for name in KEPT.values()}
+  found = {name: [] for name in SIDES}
   for _ in range(given.rounds):
     for name in found:
       command = [sys.executable, "-m", __spec__.name, f"--size={given.size}"]

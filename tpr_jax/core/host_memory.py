@@ -2,14 +2,13 @@
 
 XLA allocates the temporaries of a step anew at every call, hundreds of megabytes. The
 GNU C library fetches blocks of that size from the kernel with `mmap` and gives them
-back at once, so every step faults in and clears tens of thousands of pages: up to half
-of the time of a training step (tests/benchmarks/host_memory.py measures it).
+back at once, so every step faults in and clears tens of thousands of pages, which
+tests/benchmarks/host_memory.py counts and times.
 
 Beside those, a step's kernels ask for thousands of small blocks. The heap in which the
-step was compiled is in shreds, and the C library's search through them took a twentieth
-of a step of B/16. So threads keep heaps of their own (glibc's arenas), which the large
-temporaries do not fit into: the program runs in the thread that calls it, whose heap
-has room for both.
+step was compiled is in shreds, which the C library has to search each time. So threads
+keep heaps of their own (glibc's arenas), which the large temporaries do not fit into:
+the program runs in the thread that calls it, whose heap has room for both.
 """
 
 import ctypes

@@ -64,8 +64,7 @@ class Blocks(nn.Module):
   """`layers` blocks `block_0`.. in a plain loop, so that each keeps its own name.
 
   `drop_path` grows linearly from 0 at the first block to its value at the last.
-  `remat` recomputes each block in the backward pass: less memory, and up to a third
-  more time (on a CPU a quarter was measured)."""
+  `remat` recomputes each block in the backward pass: less memory, a third more time."""
 
   layers: int
   heads: int

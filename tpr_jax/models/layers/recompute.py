@@ -23,7 +23,8 @@ SOWN = "intermediates"  # Flax's name of the collection
 def later(x: jax.Array, gradient: jax.Array) -> jax.Array:
   """x, which a CPU's compiler takes for another array, that needs `gradient` first.
 
-  Both have the same rows: [..., any width]. On other devices: x."""
+  Both have the same rows, [..., any width], or the gradient is [1]. On other devices:
+  x."""
 
   def on_cpu(x, g):
     return x + jnp.minimum(jnp.abs(g), 0).astype(x.dtype)
@@ -31,6 +32,11 @@ def later(x: jax.Array, gradient: jax.Array) -> jax.Array:
   return lax.platform_dependent(
     x, gradient[..., :1], cpu=on_cpu, default=lambda x, _: x
   )
+
+
+def first(gradient: jax.Array) -> jax.Array:
+  """[...] -> [1]: its first entry, for `later`."""
+  return gradient[(slice(1),) * gradient.ndim].reshape(1)
 
 
 def recomputed(
@@ -58,7 +64,7 @@ def recomputed(
       if x.shape[:-1] == cotangent.shape[:-1]:
         return later(x, cotangent)
       if x.ndim == 1:  # XLA's CPU compiler spreads it over all rows, as early as it can
-        return later(x, cotangent[(slice(1),) * cotangent.ndim].reshape(1))
+        return later(x, first(cotangent))
       return x
 
     return jax.tree.map(late, way)(cotangent)

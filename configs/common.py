@@ -161,7 +161,9 @@ def data(name: str, *, size: tuple[int, int], train: bool = True) -> ConfigDict:
       instances=4,
       threads=2,
       workers=0,  # processes instead of threads, for slow decoders
-      cache_mb=0,  # resized pictures kept in memory
+      # RAM for pictures that were decoded and resized, for the next epochs: at most so
+      # much, and never the last quarter of the machine's. 0: none are kept.
+      cache_mb=16384,
       # Share of the training pictures that may be bad (unreadable, a caption is empty)
       # before the run stops; one always may unless it is 0; 1: never stop (damage.py).
       max_broken=MAX_BROKEN,

@@ -151,8 +151,8 @@ def adapt(c: ConfigDict, arg: SimpleNamespace) -> ConfigDict:
   c.data.options = common.loader_options(arg.name)
   if not arg.rendered and arg.name not in ("cuhk_pedes", "rstpreid", "pedes_json"):
     c.data.val, c.data.val_share = "", 0.05  # these have no val split
-  if arg.name == "shards":  # of a stream no identities can be set aside
-    c.data.val_share = 0.0
+  if arg.name == "shards":  # of a stream no identities can be set aside; and it is
+    c.data.val_share, c.data.cache_mb = 0.0, 0  # for sets that no memory holds
   if arg.rendered:
     _embedded(c)
   if arg.tiny:
@@ -199,4 +199,3 @@ def _from_scratch(c):
   c.optim.b2 = 0.999
   c.optim.groups = ((r"bias$|scale$|/bn/|relative_position", 1.0, 0.0),)
   c.optim.schedule.kind, c.optim.schedule.warmup_epochs = "linear", 0.2
-  c.data.cache_mb = 1024

@@ -165,8 +165,8 @@ def adapt(c: ConfigDict, arg: SimpleNamespace) -> ConfigDict:
   c.data.options = common.loader_options(arg.name)
   if not arg.rendered and arg.name not in ("cuhk_pedes", "rstpreid"):
     c.data.val, c.data.val_share = "", 0.05  # these have no val split
-  if arg.name == "shards":  # of a stream no identities can be set aside
-    c.data.val_share = 0.0
+  if arg.name == "shards":  # of a stream no identities can be set aside; and it is
+    c.data.val_share, c.data.cache_mb = 0.0, 0  # for sets that no memory holds
   if arg.tiny or arg.rendered:
     _from_scratch(c)
   if arg.rendered:
@@ -202,7 +202,6 @@ def _from_scratch(c):
   c.optim.weight_decay, c.optim.decay = 0.01, "decoupled"
   c.optim.groups = (("bias$|scale$", 1.0, 0.0),)
   c.optim.schedule.per = "step"
-  c.data.cache_mb = 1024
 
 
 def _embedded(c):

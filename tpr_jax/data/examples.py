@@ -15,44 +15,12 @@ import numpy as np
 from tpr_jax.data import transforms
 from tpr_jax.data.captions import Captions
 from tpr_jax.data.damage import BadData
+from tpr_jax.data.picture_cache import PictureCache
 from tpr_jax.data.record import Dataset, ImageError
 
 PROBLEMS = "problems"  # travels with a batch from the workers to the iterator
 _AUGMENT, _REPLACE = 0xA06E17, 0x4E91AC  # streams of random numbers
 _TRIES = 8
-
-
-class PictureCache:
-  """Pictures after the deterministic head of the pipe, kept in RAM up to a budget.
-
-  A full cache stays as it is: training meets every picture once an epoch, so the
-  oldest picture is exactly the one that is needed next. Pictures are handed out
-  read-only. Safe between threads; a copy in another process starts empty. `full`: a
-  picture has found no room.
-  """
-
-  def __init__(self, megabytes: float):
-    self._free, self._budget, self.full = int(megabytes * 2**20), megabytes, False
-    self._lock, self._pictures = threading.Lock(), {}
-
-  def __len__(self) -> int:
-    return len(self._pictures)
-
-  def get(self, key: int) -> np.ndarray | None:
-    return self._pictures.get(key)
-
-  def put(self, key: int, picture: np.ndarray) -> None:
-    with self._lock:
-      self.full = self.full or picture.nbytes > self._free
-      if key in self._pictures or self.full:
-        return
-      picture = np.array(picture)  # our own copy: a view would keep its whole base
-      picture.flags.writeable = False
-      self._free -= picture.nbytes
-      self._pictures[key] = picture
-
-  def __reduce__(self):
-    return PictureCache, (self._budget,)
 
 
 def load_picture(

@@ -30,11 +30,11 @@ from tpr_jax.data.damage import CAPTION, Damage
 from tpr_jax.data.examples import (
   PROBLEMS,
   Examples,
-  PictureCache,
   collate,
   longest_counts,
   problem,
 )
+from tpr_jax.data.picture_cache import PictureCache
 from tpr_jax.data.record import Dataset, DatasetError, ImageError
 from tpr_jax.data.share import Share, share_rows
 from tpr_jax.data.views import Viewer, Views
@@ -253,7 +253,8 @@ def train_iterator(
     workers: worker processes, for load_image functions that hold Python's lock; each
       reads with `threads` threads. They are spawned: a script needs the usual
       `if __name__ == "__main__"` guard.
-    cache_mb: RAM for pictures after the deterministic head of the pipe.
+    cache_mb: RAM for pictures after the deterministic head of the pipe, at most
+      (picture_cache.py); worker processes share it out, and each keeps its own.
     views: what else a row shows (views.py).
 
   Raises:

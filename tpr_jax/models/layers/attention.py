@@ -24,6 +24,12 @@ def at(x: jax.Array, positions: jax.Array) -> jax.Array:
   return jnp.take_along_axis(x, index, axis=1)
 
 
+def _parts(y: jax.Array, axis: int, count: int) -> list[jax.Array]:
+  """Its `count` entries along an axis. Their gradients are put side by side; those of
+  single indices would be padded with zeros, each to the size of all, and added."""
+  return [part.squeeze(axis) for part in jnp.split(y, count, axis)]
+
+
 class Heads(nn.Module):
   """`Dense` to `count` arrays of heads: q, k and v side by side, or some of them.
 
@@ -63,9 +69,9 @@ class Heads(nn.Module):
     y = y.astype(self.dtype).reshape(*x.shape[:-1], features)
     y = y.reshape(*x.shape[:-1], *shape)
     if not by_head:
-      return [y[:, :, i] for i in range(self.count)]
+      return _parts(y, 2, self.count)
     y = sharding.split(y, "batch", None, "tensor")
-    return [y[:, :, :, i] for i in range(self.count)]
+    return _parts(y, 3, self.count)
 
 
 class SelfAttention(nn.Module):

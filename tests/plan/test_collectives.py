@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from tpr_jax.plan import collectives, hlo
+from tpr_jax.plan import collectives, hlo, traffic
 
 ROWS, WIDTH = 64, 128
 WHOLE = ROWS * WIDTH * 4  # bytes of the array
@@ -218,3 +218,44 @@ def test_sums_by_kind():
   )
   assert list(sums) == ["all-reduce", "all-gather"]
   assert sums["all-gather"] == dict(count=3, payload=120.0, wire=100.0)
+
+
+GATHER = "%{name} = f32[64,8]{{1,0}} all-gather(%p), channel_id=7, replica_groups={{}}"
+FLAG = ', backend_config={{"async_collective_fusion_config":{{"flag_start":"{flag}"}}}}'
+BESIDE = """
+%start (p: f32[8,8]) -> (f32[8,8], f32[64,8]) {{
+  %p = f32[8,8]{{1,0}} parameter(0)
+  {start}
+  ROOT %s = (f32[8,8]{{1,0}}, f32[64,8]{{1,0}}) custom-call(%g)
+}}
+
+%work (p: f32[8,8], q: f32[64,8], y: f32[4,4]) -> (f32[4,4], f32[8,8], f32[64,8]) {{
+  %p = f32[8,8]{{1,0}} parameter(0)
+  %q = f32[64,8]{{1,0}} parameter(1)
+  %y = f32[4,4]{{1,0}} parameter(2)
+  {work}
+  %t = f32[4,4]{{1,0}} tanh(%y)
+  ROOT %w = (f32[4,4]{{1,0}}, f32[8,8]{{1,0}}, f32[64,8]{{1,0}}) tuple(%t, %p, %h)
+}}
+"""
+
+
+def test_a_collective_that_runs_beside_fusions_counts_once():
+  """TPUs write it in the fusion that starts it, and in each that runs meanwhile."""
+  start = (GATHER + FLAG).format(name="g", flag=-1)
+  work = (GATHER + FLAG).format(name="h", flag=2)
+  lines = [
+    "%m = f32[8,8]{1,0} slice(%x), slice={[0:8], [0:8]}",
+    "%y = f32[4,4]{1,0} slice(%x), slice={[0:4], [0:4]}",
+    "%a = (f32[8,8]{1,0}, f32[64,8]{1,0}) fusion(%m), kind=kCustom, calls=%start",
+    "%b = f32[8,8]{1,0} get-tuple-element(%a), index=0",
+    "%c = f32[64,8]{1,0} get-tuple-element(%a), index=1",
+    "ROOT %r = (f32[4,4]{1,0}, f32[8,8]{1,0}, f32[64,8]{1,0}) fusion(%b, %c, %y),"
+    " kind=kOutput, output_to_operand_aliasing={{1}: (0, {}), {2}: (1, {})},"
+    " calls=%work",
+  ]
+  found = module(lines, BESIDE.format(start=start, work=work))
+  (one,) = collectives.found(found)
+  assert (one.kind, one.count, one.wire) == ("all-gather", 1, 7 * 8 * 8 * 4)
+  slices = 2 * (8 * 8 + 4 * 4) * 4
+  assert traffic.moved(found) == slices + (2 * 8 * 8 + 64 * 8) * 4 + 2 * 4 * 4 * 4

@@ -80,11 +80,11 @@ def by_kind(collectives: Iterable[Collective]) -> dict[str, dict[str, float]]:
 
 
 def _one(visit: hlo.Visit, module: hlo.Module) -> Collective | None:
-  """None for what is no collective, or one of a single device."""
+  """None for what is no collective, one of a single device, or counted already."""
   instruction = visit.instruction
   kind = instruction.opcode.removesuffix("-start")
   kind = "all-to-all" if kind in _OTHERS else kind
-  if kind not in KINDS:
+  if kind not in KINDS or instruction.goes_on:
     return None
   group = group_size(instruction, module.devices)
   operands = [

@@ -36,6 +36,11 @@ class Shape(NamedTuple):
   main: bool
 
 
+# A collective that TPUs run beside fusions stands in each of them, and once in the one
+# that starts it, whose flag is -1.
+_GOES_ON = re.compile(r'"async_collective_fusion_config":\{"flag_start":"\d')
+
+
 class Instruction(NamedTuple):
   """One line. `operands`: names; `literal`: what stands between the parentheses, where
   a constant has its value; `attributes`: what follows them, as text."""
@@ -47,6 +52,11 @@ class Instruction(NamedTuple):
   literal: str
   attributes: str
   root: bool
+
+  @property
+  def goes_on(self) -> bool:
+    """Whether it is a collective that has been started elsewhere."""
+    return bool(_GOES_ON.search(self.attributes))
 
   def called(self, *keys: str) -> list[str]:
     """Names of computations that the attributes name under `keys`."""

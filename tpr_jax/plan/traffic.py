@@ -7,6 +7,8 @@ place as that slice (so a loop over pieces does not count the whole array at eac
 An estimate: what a kernel reads twice is counted once, and padding of tiles not at all.
 """
 
+import re
+
 from tpr_jax.plan import hlo
 
 # Neither read nor write, or counted elsewhere: bodies of loops and calls are walked.
@@ -28,6 +30,7 @@ _FREE = {
   "add-dependency",
 }
 _SLICES = ("dynamic-slice", "slice", "gather")
+_ALIASED = re.compile(r"\{(\d*)\}: \((\d+), \{")  # result: (operand, part of it)
 _LOOKS_THROUGH = ("bitcast", "copy", "convert", "reshape")
 
 
@@ -67,10 +70,13 @@ def _fusion(
 ) -> float:
   (name,) = instruction.called("calls")
   inside = module.computations.get(name, {})
+  passed_in, passed_out = _passed_on(instruction, inside)
   parameters = [i for i in inside.values() if i.opcode == "parameter"]
   order = {i.literal: i for i in parameters}
   total = 0.0
   for position, kind in enumerate(types):
+    if position in passed_in:
+      continue
     parameter = order.get(str(position))
     sliced = None if parameter is None else _sliced(parameter, inside)
     whole = _main(kind)
@@ -80,8 +86,21 @@ def _fusion(
     for i in inside.values()
     if i.opcode == "dynamic-update-slice" and i.operands[1] in inside
   ]
-  written = _main(instruction.type)
+  written = sum(
+    shape.bytes
+    for at, shape in enumerate(hlo.shapes(instruction.type))
+    if shape.main and at not in passed_out
+  )
   return total + (min(written, sum(updated)) if updated else written)
+
+
+def _passed_on(instruction: hlo.Instruction, inside: dict) -> tuple[set[int], set[int]]:
+  """(operands, results) of a fusion that are only handed on to the next one: the two
+  sides of a collective that runs beside them. Their bytes count where it is started."""
+  if not any(found.goes_on for found in inside.values()):
+    return set(), set()
+  pairs = _ALIASED.findall(instruction.attributes)
+  return {int(at) for _, at in pairs}, {int(at or 0) for at, _ in pairs}
 
 
 def _sliced(parameter: hlo.Instruction, inside: dict) -> float | None:

@@ -29,7 +29,8 @@ FIELDS = dict(
   **dict.fromkeys(("vision_width", "text_width", "joint_dim", "part_width"), 32),
   **{name: 4 for name in tiny.FIELDS if name.endswith("heads")},
 )
-FIELDS |= dict(part_queries=4, vision_layers=2, drop_path=0.3)
+FIELDS |= dict(part_queries=4, vision_layers=2)
+DROP_PATH = 0.3
 
 CROSS_FIELDS = dict(
   tiny_cross.FIELDS,
@@ -181,12 +182,13 @@ def is_cross(c: ConfigDict) -> bool:
   return "itc" in c.losses
 
 
-def fields(c: ConfigDict) -> dict[str, Any]:
+def fields(c: ConfigDict, drop_path: float = DROP_PATH) -> dict[str, Any]:
   if is_cross(c):
-    rates = dict(drop_path=0.3, text_dropout=0.1, vision_dropout=0.1)
+    rates = dict(drop_path=drop_path, text_dropout=0.1, vision_dropout=0.1)
     return dict(CROSS_FIELDS, **rates)
   learnt = c.objective.learn_temperature
-  return dict(FIELDS, learn_scale=learnt, initial_scale=1 / c.objective.temperature)
+  scale = dict(learn_scale=learnt, initial_scale=1 / c.objective.temperature)
+  return dict(FIELDS, drop_path=drop_path, **scale)
 
 
 def mesh(layout: str) -> jax.sharding.Mesh:
@@ -195,13 +197,19 @@ def mesh(layout: str) -> jax.sharding.Mesh:
   return sharding.make_mesh(LAYOUTS[layout])
 
 
-def build(family: str, layout: str, micro_batches: int = 1, **changes):
+def build(
+  family: str,
+  layout: str,
+  micro_batches: int = 1,
+  drop_path: float = DROP_PATH,
+  **changes,
+):
   """(config, mesh, program) of a layout; `changes`: of the config's own fields."""
   c = config(family, micro_batches)
   c.update(changes)
   built = program.build(
     c,
-    fields(c),
+    fields(c, drop_path),
     tokenizer=TOKENIZER,
     num_classes=CLASSES,
     mesh=mesh(layout),
@@ -237,14 +245,16 @@ def cross_batch(step: int, c: ConfigDict) -> dict[str, np.ndarray]:
   return {name: value for name, value in made.items() if name in seen}
 
 
-def run(family: str, layout: str, micro_batches: int = 1) -> Run:
+def run(
+  family: str, layout: str, micro_batches: int = 1, drop_path: float = DROP_PATH
+) -> Run:
   """Ten steps; each is made once, however it is asked for."""
-  return _run(family, layout, micro_batches)
+  return _run(family, layout, micro_batches, drop_path)
 
 
 @functools.cache
-def _run(family: str, layout: str, micro_batches: int) -> Run:
-  c, where, built = build(family, layout, micro_batches)
+def _run(family: str, layout: str, micro_batches: int, drop_path: float) -> Run:
+  c, where, built = build(family, layout, micro_batches, drop_path)
   key = jax.random.key(5)
   state = built.plan.create(jax.random.key(0))
   lowered = built.step.lower(built.plan.shapes, program.batch_shapes(c, where)[0], key)

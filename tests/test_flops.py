@@ -7,6 +7,7 @@ from jax import lax
 
 from tests import tiny
 from tpr_jax import flops, gradients, objectives
+from tpr_jax.core import sharding
 
 
 def shape(*dims, dtype=jnp.float32):
@@ -39,6 +40,20 @@ def test_loops_count_at_every_turn():
   nested = lambda x: lax.map(run, x)
   assert total(nested, shape(5, 4, 4)) == 5 * 9 * 2 * 4**3
   assert total(jax.jit(run), shape(4, 4)) == total(run, shape(4, 4))
+
+
+def test_what_each_device_does_for_its_own_rows_counts_for_all():
+  mesh = sharding.make_mesh(dict(data=2, tensor=4))
+  rows, whole = jax.sharding.PartitionSpec("data"), jax.sharding.PartitionSpec()
+  made = jax.shard_map(
+    jnp.dot,
+    mesh=mesh,
+    in_specs=(rows, whole),
+    out_specs=rows,
+    axis_names={"data"},
+  )
+  found = flops.count(made, jnp.ones((8, 3)), jnp.ones((3, 5)))
+  assert found.total == 2 * 8 * 3 * 5
 
 
 def test_a_product_in_a_loop_of_unknown_length_is_an_error():

@@ -29,7 +29,7 @@ MICRO_GRID = [
 ]
 
 
-def check(family, layout, micro_batches=1):
+def check(family, layout, micro_batches=1, **given):
   """Ten steps on a layout against ten on one device.
 
   A sum of float32 numbers in another order differs by some 1e-7 of its largest term;
@@ -37,8 +37,8 @@ def check(family, layout, micro_batches=1):
   Ten steps carry that on: the rates here are 100 times those of the configs, and each
   step's rounding comes back through the next gradient.
   """
-  expected = layouts.run(family, ONE, micro_batches)
-  found = layouts.run(family, layout, micro_batches)
+  expected = layouts.run(family, ONE, micro_batches, **given)
+  found = layouts.run(family, layout, micro_batches, **given)
   for name, leaf in tree.flat(expected.start.params).items():
     np.testing.assert_array_equal(tree.flat(found.start.params)[name], leaf, name)
   without = layouts.CANCELLED.get(family, "^$")
@@ -69,6 +69,33 @@ def test_micro_batches_equal_one_device(family, layout, sample):
   if sample and (family, layout) != ("CLIP", "data 4 x tensor 2"):
     pytest.skip("a sample was asked for")
   check(family, layout, micro_batches=2)
+
+
+def in_loops(run, kind):
+  """Bytes of the collectives of a kind that stand in a loop."""
+  found = collectives.find(run.text)
+  return sum(x.bytes for x in found if x.kind == kind and "while/body" in x.source)
+
+
+@pytest.mark.parametrize(
+  ("family", "layout"),
+  [
+    ("CLIP", "data 2 x fsdp 4"),
+    pytest.param("CFAM", ALL, marks=pytest.mark.proof),
+  ],
+)
+def test_gradients_of_micro_batches_are_reduced_once(family, layout):
+  given = dict(micro_batches=2, drop_path=0.0)
+  check(family, layout, **given)
+  once = in_loops(layouts.run(family, layout, **given), "all-reduce")
+  # Random numbers are of the rows of all devices: there every piece is reduced.
+  always = in_loops(layouts.run(family, layout, micro_batches=2), "all-reduce")
+  size = sum(
+    x.nbytes for x in jax.tree.leaves(layouts.run(family, ONE, 2).start.params)
+  )
+  assert always - once > 0.4 * size  # of the towers
+  # Over tensor devices each block's own sums remain.
+  assert once == 0 or "tensor" in layout
 
 
 # ---- the loss is that of the global batch

@@ -19,6 +19,8 @@ import jax
 import numpy as np
 from jax import lax
 
+from tpr_jax.core import jaxprs
+
 # Parts are the fields of models/dual_encoder.py and models/cross_encoder.py, and these
 # two, which are no modules.
 OTHER, UPDATE = "similarities", "update"
@@ -113,8 +115,8 @@ def products(jaxpr: Any, outer: str = "", times: int = 1) -> Iterator[Product]:
       ]
       yield from max(branches, key=lambda found: sum(p.flops * p.times for p in found))
     else:
-      turns = equation.params["length"] if name == "scan" else 1
-      for inner in _inner(equation):
+      turns = _turns(equation)
+      for inner in jaxprs.inner(equation):
         for product in products(inner, stack, times * turns):
           if name == "while":
             raise ValueError(
@@ -124,13 +126,14 @@ def products(jaxpr: Any, outer: str = "", times: int = 1) -> Iterator[Product]:
           yield product
 
 
-def _inner(equation: Any) -> Iterator[Any]:
-  """Jaxprs among the parameters of an equation."""
-  for value in equation.params.values():
-    for item in value if isinstance(value, tuple | list) else (value,):
-      item = getattr(item, "jaxpr", item)
-      if hasattr(item, "eqns"):
-        yield item
+def _turns(equation: Any) -> int:
+  """How often what is inside runs: of a loop, or on so many devices with other rows."""
+  params = equation.params
+  if equation.primitive.name == "shard_map":
+    sizes = params["mesh"].shape
+    split = [sizes[axis] for axis in params["newly_manual_axes"]]
+    return int(np.prod(split, dtype=np.int64))
+  return params["length"] if equation.primitive.name == "scan" else 1
 
 
 def is_backward(stack: str) -> bool:

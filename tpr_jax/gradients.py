@@ -5,7 +5,9 @@ batch, but only few numbers of each example. So every micro-batch is encoded wit
 gradient, the loss of the whole batch gives the gradient of those few numbers, and each
 micro-batch is encoded once more to carry its share of it back to the parameters. The
 sum is the gradient of the whole batch; memory is that of one micro-batch, and the
-price is one more forward pass.
+price is one more forward pass. Devices add up their own rows of all micro-batches, and
+their sums once; only where encoding draws random numbers (drop-path), which are of the
+rows of all devices, they exchange the gradient of every micro-batch.
 """
 
 from collections.abc import Callable
@@ -15,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from tpr_jax import dual_masking, flops
-from tpr_jax.core import pieces, tree
+from tpr_jax.core import jaxprs, pieces, sharding, tree
 from tpr_jax.core.types import GradFn, Metrics, Params
 from tpr_jax.cross_objective import CrossObjective
 from tpr_jax.objectives import Objective
@@ -85,15 +87,28 @@ def make_grad_fn(
     (loss, metrics), (grads, cotangents) = jax.value_and_grad(
       of_trained(objective.reduce, params), argnums=(0, 1), has_aux=True
     )(trained(params), jax.tree.map(pieces.join, out), batch)
-    cotangents = apart(cotangents)
+    batches, keys = parts
 
-    def back(total, step):
-      part, cotangent = step
+    def carried_back(whole, rows):
+      """Sum over the parts of what their cotangents are to the parameters."""
+      params, keys = whole
       encode = of_trained(objective.encode, params)
-      _, pull = jax.vjp(lambda p: encode(p, *part), trained(params))
-      return jax.tree.map(jnp.add, total, *pull(cotangent)), None
 
-    grads, _ = lax.scan(back, grads, (parts, cotangents))
+      def back(total, part):
+        *inputs, cotangent = part
+        _, pull = jax.vjp(lambda p: encode(p, *inputs), trained(params))
+        return jax.tree.map(jnp.add, total, *pull(cotangent)), None
+
+      zeros = jax.tree.map(jnp.zeros_like, trained(params))
+      batches, cotangents = rows
+      return lax.scan(back, zeros, (batches, keys, cotangents))[0]
+
+    rows = batches, apart(cotangents)
+    if jaxprs.draws(objective.encode, params, *jax.tree.map(lambda x: x[0], parts)):
+      more = carried_back((params, keys), rows)  # added up over devices for each part
+    else:
+      more = sharding.sum_of_rows(carried_back, (params, keys), rows, axis=1)
+    grads = jax.tree.map(jnp.add, grads, more)
     return (loss, metrics), grads
 
   return grad_fn

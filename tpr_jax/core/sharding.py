@@ -372,8 +372,47 @@ def _gathered(entry: Any) -> Any:
 def _mesh_in_use() -> Any:
   """The mesh of the `on_mesh` that is being traced; None anywhere else."""
   mesh = jax.sharding.get_abstract_mesh()
-  ours = mesh.axis_names == AXES and set(mesh.axis_types) == {AxisType.Auto}
+  ours = mesh.axis_names == AXES and AxisType.Explicit not in mesh.axis_types
   return mesh if ours else None
+
+
+def _by_hand(mesh: Any) -> set[str]:
+  """Axes of a mesh in use whose devices see their own pieces: within `sum_of_rows`."""
+  kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
+  return {axis for axis, kind in kinds if kind == AxisType.Manual}
+
+
+def sum_of_rows(
+  fn: Callable[[Any, Any], Any], whole: Any, rows: Any, axis: int = 0
+) -> Any:
+  """fn(whole, rows), the devices' sums added up once, at the end.
+
+  In a step of `on_mesh`, `fn` runs for the rows of each device. Left to `jit`, a sum
+  that a loop within `fn` carries would be exchanged at every turn of the loop.
+
+  Args:
+    fn: gives a tree of sums over rows. It draws no random numbers: they would be of
+      the rows of a device.
+    whole: tree of arrays that are alike on all devices that split the batch.
+    rows: tree of arrays whose dimension `axis` is split by those devices. Where it
+      does not divide, `jit` is left to it.
+  """
+  mesh = _mesh_in_use()
+  sizes = {x.shape[axis] for x in jax.tree.leaves(rows)}
+  if mesh is None or any(size % _pieces(BATCH, mesh) for size in sizes):
+    return fn(whole, rows)
+
+  def of_device(whole, rows):
+    return jax.lax.psum(fn(whole, rows), BATCH)
+
+  spec = PartitionSpec(*[None] * axis, BATCH)
+  return jax.shard_map(
+    of_device,
+    in_specs=(PartitionSpec(), spec),
+    out_specs=PartitionSpec(),
+    axis_names=set(BATCH),
+    check_vma=False,
+  )(whole, rows)
 
 
 def divides(axis: str, size: int) -> bool:
@@ -394,8 +433,10 @@ def split(x: jax.Array, *dimensions: str | None) -> jax.Array:
   if mesh is None:
     return x
   spec: list[Any] = []
+  by_hand = _by_hand(mesh)
   for size, name in zip(x.shape, dimensions, strict=False):
     entry = BATCH if name == "batch" else name
+    entry = tuple(axis for axis in _axes(entry) if axis not in by_hand) or None
     spec.append(None if size % _pieces(entry, mesh) else entry)
   return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
 

@@ -3,12 +3,12 @@
 A few hundred rendered people as JPEGs of about 384 x 128, with the whole augmentation
 of the recipe (resize, flip, pad and crop, erase) and captions as tokens. PyTorch has a
 DataLoader with as many workers as there are cores, ours as many threads. PyTorch's
-batches are normalised float32; ours are uint8, which the step normalises. `cached` is of
-every epoch but the first, as recipes have it: decoded and resized pictures are kept in
-memory (data.cache_mb). The others decode every picture, as the first epoch does and as
-those do that no memory holds: by threads (`uint8`), by as many processes as PyTorch has
-(`workers`, data.workers), and to normalised float32 (`float32`). Each turn is a process
-of its own: a DataLoader forks, which a process with JAX in it must not.
+batches are normalised float32; ours are uint8, which the step normalises. `cached` is
+of every epoch but the first, as recipes have it: decoded and resized pictures are kept
+in memory (data.cache_mb). The others decode every picture, as the first epoch does, and
+all do of a set that no memory holds: by threads (`uint8`), by as many processes as
+PyTorch has (`workers`, data.workers), and to normalised float32 (`float32`). Each turn
+is a process of its own: a DataLoader forks, which a process with JAX in it must not.
 """
 
 import itertools

@@ -12,6 +12,7 @@ Rows:
   overhead    the training loop beside the bare step
   start       from the command to the first step; --help
   memory      what lives within a step
+  remat       a step whose blocks are computed again on the way back
   operations  a block's matrix products and its attention, by themselves
   growth      cost by batch, length of texts and size of a gallery
 
@@ -46,6 +47,7 @@ ROWS = (
   "overhead",
   "start",
   "memory",
+  "remat",
   "operations",
   "growth",
 )

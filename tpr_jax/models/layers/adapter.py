@@ -109,20 +109,22 @@ def product(
   """x W of a layer, its kernel adapted where a rule in use says so.
 
   Args:
-    x: [N, in].
+    x: [..., in].
     kernel: the layer's parameter [in, out].
     arrange: [n, out] -> the same with columns in another order, that of the result.
 
   Returns:
-    float32 [N, out].
+    float32 [..., out].
 
   Raises:
     ValueError: a rank above the layer's smaller size.
   """
   spec = tree.first_match(_RULES.get(), "/".join(layer.path))
   if spec is not None:
-    return Adapter(spec, dtype, name=NAME)(x, kernel, arrange)
-  return numerics.contract("ny,yz->nz", x, arrange(kernel), dtype)
+    rows = x.reshape(-1, x.shape[-1])
+    y = Adapter(spec, dtype, name=NAME)(rows, kernel, arrange)
+    return y.reshape(*x.shape[:-1], -1)
+  return numerics.rows_times(x, arrange(kernel), dtype)
 
 
 class Adapter(nn.Module):
@@ -137,7 +139,7 @@ class Adapter(nn.Module):
   def __call__(
     self, x: jax.Array, kernel: jax.Array, arrange: Callable[[jax.Array], jax.Array]
   ) -> jax.Array:
-    """As `product`."""
+    """As `product`, of rows [N, in]."""
     spec = self.spec
     found = factors(spec, kernel, self._leaves(kernel))
     found = found._replace(b=arrange(found.b))

@@ -64,10 +64,8 @@ class Heads(nn.Module):
     if by_head:
       bias = bias.reshape(by_part).swapaxes(0, 1).reshape(features)
       shape = (self.heads, self.count, self.width // self.heads)
-    # One matrix of all rows, as in `Dense`.
-    y = adapter.product(self, x.reshape(-1, size), kernel, self.dtype, arrange) + bias
-    y = y.astype(self.dtype).reshape(*x.shape[:-1], features)
-    y = y.reshape(*x.shape[:-1], *shape)
+    y = adapter.product(self, x, kernel, self.dtype, arrange) + bias
+    y = y.astype(self.dtype).reshape(*x.shape[:-1], *shape)
     if not by_head:
       return _parts(y, 2, self.count)
     y = sharding.split(y, "batch", None, "tensor")

@@ -25,8 +25,7 @@ class Dense(nn.Module):
     kernel = self.param(
       "kernel", nn.initializers.normal(std), (width, self.features), jnp.float32
     )
-    # One matrix of all rows: XLA's CPU products over two batch axes are far slower.
-    y = adapter.product(self, x.reshape(-1, width), kernel, self.dtype)
+    y = adapter.product(self, x, kernel, self.dtype)
     if self.use_bias:
       y = y + self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-    return y.astype(self.dtype).reshape(*x.shape[:-1], self.features)
+    return y.astype(self.dtype)

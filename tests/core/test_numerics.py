@@ -84,3 +84,49 @@ def test_contract_gradients(spec, width):
     assert np.linalg.norm(x - y) < 0.02 * np.linalg.norm(y)
   mixed = jax.grad(loss_fn("bfloat16"), (0, 1))(a.astype(jnp.bfloat16), b)
   assert [g.dtype for g in mixed] == [jnp.bfloat16, jnp.float32]
+
+
+def drawn(*shape, seed=0):
+  return jnp.float32(np.random.default_rng(seed).normal(size=shape))
+
+
+@pytest.mark.parametrize("rows", [(), (5,), (2, 5), (2, 3, 5)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_rows_times_is_a_product_of_the_last_axis(rows, dtype):
+  x, kernel, weights = drawn(*rows, 7), drawn(7, 4, seed=1), drawn(*rows, 4, seed=2)
+  rounded = lambda a: np.float64(np.asarray(a.astype(dtype).astype(jnp.float32)))
+
+  def total(x, kernel):
+    return jnp.sum(numerics.rows_times(x, kernel, dtype) * weights)
+
+  y = numerics.rows_times(x, kernel, dtype)
+  assert y.dtype == jnp.float32
+  np.testing.assert_allclose(y, rounded(x) @ rounded(kernel), rtol=1e-5, atol=1e-5)
+  of_x, of_kernel = jax.jit(jax.grad(total, (0, 1)))(x, kernel)
+  g = rounded(weights)
+  np.testing.assert_allclose(of_x, g @ rounded(kernel).T, rtol=1e-5, atol=1e-5)
+  flat = rounded(x).reshape(-1, 7).T @ g.reshape(-1, 4)
+  np.testing.assert_allclose(of_kernel, flat, rtol=1e-5, atol=1e-5)
+
+
+def products(side):
+  """Matrix products on a CPU of a value and its gradient by these arguments."""
+  fn = lambda x, kernel: jnp.sum(numerics.rows_times(x, kernel, "float32") ** 2)
+  text = jax.jit(jax.value_and_grad(fn, side)).lower(drawn(2, 5, 7), drawn(7, 4))
+  return text.as_text().count("dot_general")
+
+
+def test_rows_times_computes_no_gradient_that_is_not_asked_for():
+  assert (products(0), products(1), products((0, 1))) == (2, 2, 3)
+
+
+@pytest.mark.parametrize(("platform", "shape"), [("cpu", "10x7"), ("tpu", "2x5x7")])
+def test_rows_go_together_on_cpus_alone(platform, shape):
+  fn = jax.jit(lambda x, kernel: numerics.rows_times(x, kernel, "float32"))
+  traced = fn.trace(drawn(2, 5, 7), drawn(7, 4))
+  (line,) = [
+    line
+    for line in traced.lower(lowering_platforms=(platform,)).as_text().splitlines()
+    if "dot_general" in line
+  ]
+  assert f"tensor<{shape}xf32>" in line

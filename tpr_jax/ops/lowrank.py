@@ -85,15 +85,15 @@ def product(
   """x W with W of `merged`, and V never made.
 
   Args:
-    x: [N, in].
+    x: [..., in].
     kernel: [in, out].
     per: "input" or "output": what has one norm each; unused without a magnitude.
     detach: norms are constants in the backward pass (DoRA, Section 4.3).
-    dtype: of the products over N; their sums are float32.
+    dtype: of the products of rows; their sums are float32.
     low_x: what A multiplies instead of x, such as x after dropout.
 
   Returns:
-    float32 [N, out].
+    float32 [..., out].
   """
   low_x, gain = x if low_x is None else low_x, None
   if factors.magnitude is not None:
@@ -101,10 +101,10 @@ def product(
     square = jax.lax.stop_gradient(square) if detach else square
     gain = factors.magnitude * jax.lax.rsqrt(square)
     if per == "input":
-      x, low_x, gain = x * gain.T, low_x * gain.T, None
-  low = numerics.contract("ni,ir->nr", low_x, factors.a, dtype)
-  low = numerics.contract("nr,ro->no", low, factors.b, dtype)
-  y = factors.beta * numerics.contract("ni,io->no", x, kernel, dtype)
+      x, low_x, gain = x * gain[:, 0], low_x * gain[:, 0], None
+  low = numerics.rows_times(low_x, factors.a, dtype)
+  low = numerics.rows_times(low, factors.b, dtype)
+  y = factors.beta * numerics.rows_times(x, kernel, dtype)
   y = y + factors.alpha * low
   return y if gain is None else y * gain
 

@@ -121,9 +121,7 @@ def product(
   """
   spec = tree.first_match(_RULES.get(), "/".join(layer.path))
   if spec is not None:
-    rows = x.reshape(-1, x.shape[-1])
-    y = Adapter(spec, dtype, name=NAME)(rows, kernel, arrange)
-    return y.reshape(*x.shape[:-1], -1)
+    return Adapter(spec, dtype, name=NAME)(x, kernel, arrange)
   return numerics.rows_times(x, arrange(kernel), dtype)
 
 
@@ -139,7 +137,7 @@ class Adapter(nn.Module):
   def __call__(
     self, x: jax.Array, kernel: jax.Array, arrange: Callable[[jax.Array], jax.Array]
   ) -> jax.Array:
-    """As `product`, of rows [N, in]."""
+    """As `product`."""
     spec = self.spec
     found = factors(spec, kernel, self._leaves(kernel))
     found = found._replace(b=arrange(found.b))

@@ -87,7 +87,6 @@ def rows_times(x: jax.Array, kernel: jax.Array, dtype: str) -> jax.Array:
   slower there. TPUs keep the axes: they would have to move all numbers where one of
   193 tokens, which tiles of 8 rows do not divide, goes together with another.
   """
-
   if x.ndim < 3:
     return contract("ni,io->no" if x.ndim == 2 else "i,io->o", x, kernel, dtype)
   return _rows_times(dtype, x, kernel)

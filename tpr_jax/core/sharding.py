@@ -391,8 +391,8 @@ def sum_of_rows(
   that a loop within `fn` carries would be exchanged at every turn of the loop.
 
   Args:
-    fn: gives a tree of sums over rows. It draws no random numbers: they would be of
-      the rows of a device.
+    fn: gives a tree of sums over rows. It draws no random numbers and calls no
+      `gather`: both would be of the rows of a device.
     whole: tree of arrays that are alike on all devices that split the batch.
     rows: tree of arrays whose dimension `axis` is split by those devices. Where it
       does not divide, `jit` is left to it.

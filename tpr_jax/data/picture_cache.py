@@ -28,9 +28,7 @@ class PictureCache:
     full: a picture has found no room.
   """
 
-  def __init__(
-    self, megabytes: float, look: Callable[[], ram.Ram | None] | None = None
-  ):
+  def __init__(self, megabytes: float, look: Callable[[], ram.Ram | None] = ram.now):
     self._budget, self._look = megabytes, look
     self._free, self._unlooked = int(megabytes * 2**20), 0
     self._lock, self._pictures, self.full = threading.Lock(), {}, False
@@ -59,7 +57,7 @@ class PictureCache:
     if self._unlooked >= 0:
       return False
     self._unlooked = _LOOK
-    found = (self._look or ram.now)()
+    found = self._look()
     short = found is not None and found.available < _LEAST_FREE * found.total
     if short:
       logging.getLogger(__name__).warning(

@@ -64,7 +64,8 @@ class Blocks(nn.Module):
   """`layers` blocks `block_0`.. in a plain loop, so that each keeps its own name.
 
   `drop_path` grows linearly from 0 at the first block to its value at the last.
-  `remat` recomputes each block in the backward pass: less memory, a third more time."""
+  `remat` recomputes each block in the backward pass: less memory, more
+  time (the benchmarks `memory` and `remat`)."""
 
   layers: int
   heads: int

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from tpr_jax import cross_objective, score_table
 from tpr_jax.bad_data import Watch
 from tpr_jax.checkpoints import Checkpoints
-from tpr_jax.core import processes, sharding, tree
+from tpr_jax.core import compiling, processes, sharding, tree
 from tpr_jax.core.types import Batch, GradFn, Params, TrainState
 from tpr_jax.data.damage import BadData
 from tpr_jax.run_log import RunLog
@@ -121,6 +121,7 @@ def make_train_step(
     donate_argnums=0,
     in_shardings=(state_sh, sharding.batch_sharding(mesh), whole),
     out_shardings=(state_sh, whole),
+    compiler_options=compiling.options(mesh),
   )
 
 

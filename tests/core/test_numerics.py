@@ -130,3 +130,25 @@ def test_rows_go_together_on_cpus_alone(platform, shape):
     if "dot_general" in line
   ]
   assert f"tensor<{shape}xf32>" in line
+
+
+@pytest.mark.parametrize(
+  ("platform", "result"), [("cpu", "f32"), ("tpu", "f32"), ("cuda", "bf16")]
+)
+def test_a_gpu_rounds_what_goes_back_as_it_writes_it(platform, result):
+  fn = lambda x, kernel: jnp.sum(numerics.rows_times(x, kernel, "bfloat16"))
+  x = jnp.bfloat16(drawn(2, 5, 7))
+  lowered = (
+    jax.jit(jax.grad(fn)).trace(x, drawn(7, 4)).lower(lowering_platforms=(platform,))
+  )
+  (back,) = [line for line in lowered.as_text().splitlines() if "dot_general" in line]
+  assert back.endswith(f"x{result}>")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_rounded_is_contract_in_the_dtype(dtype):
+  a, b = drawn(3, 5), drawn(5, 4, seed=1)
+  found = numerics.rounded("ai,io->ao", a, b, dtype)
+  assert found.dtype == dtype
+  expected = numerics.contract("ai,io->ao", a, b, dtype).astype(dtype)
+  np.testing.assert_array_equal(found, expected)

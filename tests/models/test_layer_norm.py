@@ -52,6 +52,18 @@ def test_result_and_gradients(shape, offset):
     np.testing.assert_allclose(found, true, rtol=2e-5, atol=5e-6)
 
 
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+@pytest.mark.parametrize("shape", [(7,), (3, 8), (2, 4, 16)])
+def test_the_gradient_of_gpus(shape, offset):
+  """Written otherwise, the same numbers."""
+  x, scale, bias, cotangent = drawn(shape, offset)
+  given = map(jnp.float32, (x, scale, cotangent))
+  found = jax.jit(norm._backward_on_gpu, static_argnums=0)(EPSILON, *given)
+  expected = slow(x, scale, bias, cotangent)[1:]
+  for part, true in zip(found, expected, strict=True):
+    np.testing.assert_allclose(part, true, rtol=2e-5, atol=5e-6)
+
+
 def test_rows_of_equal_numbers_have_finite_gradients():
   x, scale, bias, cotangent = drawn((2, 8))
   x[0] = 3.0

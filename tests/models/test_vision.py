@@ -8,6 +8,7 @@ import pytest
 from tests.models import weights
 from tpr_jax.models import build, clip_vision
 from tpr_jax.models.layers import patches
+from tpr_jax.ops import flash
 
 
 @pytest.mark.parametrize(
@@ -115,3 +116,29 @@ def test_drop_path_works_in_training_only_and_is_repeatable():
   # the examples, so equal pictures come out in exactly four kinds.
   kinds = np.unique(np.round(np.asarray(on), 4), axis=0)
   assert len(kinds) == 4
+
+
+@pytest.mark.parametrize("class_only", [False, True])
+def test_a_spare_token_changes_nothing(monkeypatch, class_only):
+  """With it the tokens of a picture are even in number, as cuDNN's attention has it."""
+  _, params, model = init(dtype="bfloat16")
+  tower = {"params": params["params"]["visual"]}
+  image = np.random.default_rng(0).integers(0, 256, (3, 24, 16, 3), np.uint8)
+  assert (1 + 3 * 2) % 2
+
+  def value(params):
+    x = model.visual.apply(params, image, class_only=class_only)
+    return jnp.sum(x.astype(jnp.float32) ** 2), x
+
+  def found():
+    (_, x), grads = jax.jit(jax.value_and_grad(value, has_aux=True))(tower)
+    return x, grads
+
+  plain = found()
+  monkeypatch.setattr(flash, "available", lambda: True)
+  monkeypatch.setattr(flash, "fits", lambda *_: False)  # the kernel itself is a GPU's
+  spared = found()
+  for a, b in zip(*map(jax.tree.leaves, (plain, spared)), strict=True):
+    assert a.shape == b.shape
+    a, b = (np.asarray(x, np.float32) for x in (a, b))
+    np.testing.assert_allclose(a, b, atol=0.01 * np.abs(a).max())

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tpr_jax.ops import attention
+from tpr_jax.ops import attention, masks
 
 
 def drawn(dtype=np.float32, batch=2, queries=5, keys=5, heads=3, width=4):
@@ -27,7 +27,7 @@ def slow(q, k, v, mask):
 
 def test_against_loops_with_each_mask():
   q, k, v = drawn(queries=4, keys=6)
-  padding = attention.keys_only(jnp.arange(6)[None, :] < jnp.array([[6], [2]]))
+  padding = masks.keys_only(jnp.arange(6)[None, :] < jnp.array([[6], [2]]))
   for mask in (jnp.ones((1, 1, 1, 1), bool), padding):
     out, weights = jax.jit(attention.attend, static_argnames="return_weights")(
       q, k, v, mask, return_weights=True
@@ -40,13 +40,19 @@ def test_against_loops_with_each_mask():
 def test_causal_sees_itself_and_the_past():
   q, k, v = drawn()
   expected, _ = slow(*map(np.asarray, (q, k, v)), np.tril(np.ones((1, 1, 5, 5), bool)))
-  out = attention.attend(q, k, v, attention.causal(5))
+  out = attention.attend(q, k, v, masks.Causal(5))
   np.testing.assert_allclose(out, expected, atol=1e-5)
+
+
+def test_the_first_are_seen_by_all():
+  q, k, v = drawn(keys=6)
+  out = attention.attend(q, k, v, masks.First(4, 6))
+  np.testing.assert_allclose(out, attention.attend(q, k[:, :4], v[:, :4]), atol=1e-6)
 
 
 def test_an_additive_mask_is_added():
   q, k, v = drawn()
-  boolean = attention.causal(5)
+  boolean = masks.Causal(5).array()
   additive = jnp.where(boolean, 0.0, -1e30)
   np.testing.assert_allclose(
     attention.attend(q, k, v, additive), attention.attend(q, k, v, boolean), atol=1e-6

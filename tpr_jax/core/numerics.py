@@ -80,6 +80,27 @@ def contract(spec: str, a: jax.Array, b: jax.Array, dtype: str) -> jax.Array:
   return _contract(spec, dtype, a, b)
 
 
+def rounded(spec: str, a: jax.Array, b: jax.Array, dtype: str) -> jax.Array:
+  """`contract` with its result in `dtype`, for what nothing is added to.
+
+  Summed in float32 all the same. GPUs round as they write: with a second kernel to do
+  it, XLA's compiler would take a slower product that can do both.
+  """
+  if dtype == "float32":
+    return contract(spec, a, b, dtype)
+
+  def on_gpu(a, b):
+    a, b = a.astype(dtype), b.astype(dtype)
+    return jnp.einsum(spec, a, b, preferred_element_type=dtype)
+
+  return lax.platform_dependent(
+    *(a, b),
+    cuda=on_gpu,
+    rocm=on_gpu,
+    default=lambda a, b: contract(spec, a, b, dtype).astype(dtype),
+  )
+
+
 def rows_times(x: jax.Array, kernel: jax.Array, dtype: str) -> jax.Array:
   """[..., in] x [in, out] -> float32 [..., out], computed as `contract` does.
 
@@ -115,11 +136,12 @@ def _rows_times_backward(dtype, kept, cotangent):
   x, kernel, asked = kept
   if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
     return None, None
+  back = rounded if x.dtype == dtype else contract
 
   def on(x, kernel, cotangent):
     rows, found = _letters(x), [None, None]
     if asked[0] is not None:
-      found[0] = contract(f"{rows}o,io->{rows}i", cotangent, kernel, dtype)
+      found[0] = back(f"{rows}o,io->{rows}i", cotangent, kernel, dtype)
     if asked[1] is not None:
       found[1] = contract(f"{rows}i,{rows}o->io", x, cotangent, dtype)
     return found

@@ -382,6 +382,13 @@ def _by_hand(mesh: Any) -> set[str]:
   return {axis for axis, kind in kinds if kind == AxisType.Manual}
 
 
+def partly_by_hand() -> bool:
+  """Whether `jit` still divides some axis within `sum_of_rows`: what tells it how to
+  divide a kernel that it does not know cannot be asked there."""
+  mesh = _mesh_in_use()
+  return mesh is not None and 0 < len(_by_hand(mesh)) < len(AXES)
+
+
 def sum_of_rows(
   fn: Callable[[Any, Any], Any], whole: Any, rows: Any, axis: int = 0
 ) -> Any:
@@ -406,11 +413,12 @@ def sum_of_rows(
     return jax.lax.psum(fn(whole, rows), BATCH)
 
   spec = PartitionSpec(*[None] * axis, BATCH)
+  alone = mesh.shape["tensor"] == 1  # then nothing is left to `jit`
   return jax.shard_map(
     of_device,
     in_specs=(PartitionSpec(), spec),
     out_specs=PartitionSpec(),
-    axis_names=set(BATCH),
+    axis_names=set(AXES if alone else BATCH),
     check_vma=False,
   )(whole, rows)
 
@@ -434,6 +442,8 @@ def split(x: jax.Array, *dimensions: str | None) -> jax.Array:
     return x
   spec: list[Any] = []
   by_hand = _by_hand(mesh)
+  if len(by_hand) == len(AXES):
+    return x
   for size, name in zip(x.shape, dimensions, strict=False):
     entry = BATCH if name == "batch" else name
     entry = tuple(axis for axis in _axes(entry) if axis not in by_hand) or None

@@ -25,7 +25,7 @@ from tpr_jax.models.layers import post_norm
 from tpr_jax.models.layers.lookup import lookup
 from tpr_jax.models.layers.norm import LayerNorm
 from tpr_jax.models.layers.recompute import recomputed
-from tpr_jax.ops import attention
+from tpr_jax.ops import masks
 
 PAD = 0  # BERT's [PAD]
 
@@ -192,4 +192,4 @@ class BertTower(nn.Module):
 
 
 def _over_keys(mask: jax.Array | None) -> jax.Array | None:
-  return None if mask is None else attention.keys_only(mask)
+  return None if mask is None else masks.keys_only(mask)

@@ -14,7 +14,7 @@ from tpr_jax.models.layers.dense import Dense
 from tpr_jax.models.layers.lookup import lookup
 from tpr_jax.models.layers.norm import LayerNorm
 from tpr_jax.models.watch import Watch
-from tpr_jax.ops import attention
+from tpr_jax.ops import masks
 
 
 def check_end(vocab_size: int, end_id: int) -> None:
@@ -98,7 +98,7 @@ class TextTower(nn.Module):
       jnp.float32,
     )
     x = (lookup(table, ids) + position[:length]).astype(self.dtype)
-    mask = attention.causal(length)
+    mask = masks.Causal(length)
     x = Blocks(
       self.layers,
       self.heads,

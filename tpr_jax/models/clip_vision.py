@@ -13,6 +13,7 @@ from tpr_jax.models.layers import patches
 from tpr_jax.models.layers.block import Blocks
 from tpr_jax.models.layers.dense import Dense
 from tpr_jax.models.layers.norm import LayerNorm
+from tpr_jax.ops import flash, masks
 
 
 def normalise(
@@ -79,6 +80,11 @@ class VisionTower(nn.Module):
     x = jnp.concatenate([embedding, x], axis=1) + position.astype(x.dtype)
     x = LayerNorm(self.epsilon, self.dtype, name="ln_pre")(x)
     first = jnp.zeros(x.shape[0], jnp.int32)
+    # A token that nobody sees, once, instead of padding in each attention.
+    count = x.shape[1]
+    spare = flash.odd(count) if flash.available() and self.dtype == "bfloat16" else 0
+    x = jnp.pad(x, ((0, 0), (0, spare), (0, 0)))
+    mask = masks.First(count, count + spare) if spare else None
     x = Blocks(
       self.layers,
       self.heads,
@@ -88,7 +94,7 @@ class VisionTower(nn.Module):
       self.remat,
       self.dtype,
       name="blocks",
-    )(x, None, train, only=first if class_only else None)
+    )(x, mask, train, only=first if class_only else None)[:, :count]
     x = LayerNorm(self.epsilon, self.dtype, name="ln_post")(x)
     return Dense(self.joint_dim, use_bias=False, dtype=self.dtype, name="projection")(x)
 

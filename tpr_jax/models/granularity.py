@@ -16,7 +16,7 @@ from tpr_jax.models.layers.block import residual_std
 from tpr_jax.models.layers.dense import Dense
 from tpr_jax.models.layers.mlp import Mlp
 from tpr_jax.models.layers.norm import LayerNorm
-from tpr_jax.ops import attention
+from tpr_jax.ops import masks
 
 
 class DecoderLayer(nn.Module):
@@ -65,7 +65,7 @@ class GranularityDecoder(nn.Module):
     )
     shape = (tokens.shape[0], self.queries, self.width)
     x = jnp.broadcast_to(queries.astype(self.dtype), shape)
-    keys = None if mask is None else attention.keys_only(mask)
+    keys = None if mask is None else masks.keys_only(mask)
     std = residual_std(self.width, self.layers)
     for i in range(self.layers):
       x = DecoderLayer(self.heads, std, self.dtype, name=f"layer_{i}")(x, tokens, keys)

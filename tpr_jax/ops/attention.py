@@ -1,4 +1,4 @@
-"""Scaled dot-product attention and its masks, as pure functions.
+"""Scaled dot-product attention, as a pure function.
 
   softmax(q k^T / sqrt(Dh) + bias) v     Vaswani et al., arXiv:1706.03762, Eq. 1.
 Shapes: B batch, Lq queries, Lk keys, H heads, Dh head width.
@@ -9,24 +9,15 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from tpr_jax.core import numerics
-
-
-def causal(length: int) -> jax.Array:
-  """bool [1, 1, L, L]: position i sees positions 0..i."""
-  return jnp.tril(jnp.ones((length, length), bool))[None, None]
-
-
-def keys_only(valid: jax.Array) -> jax.Array:
-  """bool [B, Lk] (True: a real token) -> bool [B, 1, 1, Lk] for `attend`."""
-  return valid[:, None, None, :]
+from tpr_jax.core import numerics, sharding
+from tpr_jax.ops import flash, masks
 
 
 def attend(
   q: jax.Array,
   k: jax.Array,
   v: jax.Array,
-  mask: jax.Array | None = None,
+  mask: masks.Mask = None,
   *,
   drop: Callable[[jax.Array], jax.Array] | None = None,
   return_weights: bool = False,
@@ -34,41 +25,63 @@ def attend(
   """[B, Lq, H, Dh], [B, Lk, H, Dh] x 2 -> [B, Lq, H, Dh] in q's dtype.
 
   Args:
-    mask: broadcasts to [B, H, Lq, Lk]. Boolean: True may be seen. Floating point: added
-      to the logits. A query that may see nothing gets the plain mean of all values (and
-      never NaN): callers mask it later.
+    mask: as in masks.py. A query that may see nothing gets the plain mean of all values
+      (and never NaN): callers mask it later.
     drop: dropout of the weights, [B, H, Lq, Lk] -> the same; None: no dropout.
     return_weights: also return the float32 weights [B, H, Lq, Lk], after `drop`.
 
-  The softmax is float32 whatever the dtype of q. Heads come before rows, and on a CPU
-  values are summed before they are divided by the total of a row's weights: of a
-  product with anything divided or transposed XLA's compiler there makes one thread's
-  slow loop. Accelerators would keep a float32 array more for that.
+  The softmax is float32 whatever the dtype of q.
   """
+  plain = masks.array(mask)
   dtype = str(q.dtype)
-  q, k, v = (
-    _heads_first(x) for x in (q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype), k, v)
+  if drop is not None or return_weights:
+    logits, v = _logits(q, k, v, plain)
+    if drop is not None:
+      weights = drop(jax.nn.softmax(logits, axis=-1))
+      out = _shares(weights, v, dtype)
+    else:
+      out, weights = _sums(logits, v, dtype)
+    out = _heads_first(out).astype(dtype)
+    return (out, weights) if return_weights else out
+  fused = {}
+  if flash.available() and flash.fits(q, k, v, mask) and not sharding.partly_by_hand():
+    fused["cuda"] = lambda q, k, v: flash.attend(q, k, v, mask)
+  return jax.lax.platform_dependent(
+    q,
+    k,
+    v,
+    cpu=lambda *qkv: _attend_on_cpu(*qkv, plain),
+    default=lambda *qkv: _attend(*qkv, plain),
+    **fused,
   )
+
+
+def _attend(q, k, v, mask):
+  logits, v = _logits(q, k, v, mask)
+  out = _shares(jax.nn.softmax(logits, axis=-1), v, str(q.dtype))
+  return _heads_first(out).astype(q.dtype)
+
+
+def _attend_on_cpu(q, k, v, mask):
+  """Heads come before rows, and values are summed before they are divided by the total
+  of a row's weights: of a product with anything divided or transposed XLA's compiler
+  makes one thread's slow loop there. Accelerators would keep a float32 array more."""
+  logits, v = _logits(q, k, v, mask)
+  return _heads_first(_sums(logits, v, str(q.dtype))[0]).astype(q.dtype)
+
+
+def _logits(q, k, v, mask) -> tuple[jax.Array, jax.Array]:
+  """(float32 logits [B, H, Lq, Lk], v with its heads first)."""
+  dtype = str(q.dtype)
+  scaled = q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype)
+  q, k, v = (_heads_first(x) for x in (scaled, k, v))
   logits = numerics.contract("bhqd,bhkd->bhqk", q, k, dtype)
   if mask is not None:
     if mask.dtype == jnp.bool_:
       logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
     else:
       logits = logits + mask.astype(jnp.float32)
-  if drop is not None:
-    weights = drop(jax.nn.softmax(logits, axis=-1))
-    out = _shares(weights, v, dtype)
-  elif return_weights:
-    out, weights = _sums(logits, v, dtype)
-  else:
-    out = jax.lax.platform_dependent(
-      logits,
-      v,
-      cpu=lambda logits, v: _sums(logits, v, dtype)[0],
-      default=lambda logits, v: _shares(jax.nn.softmax(logits, axis=-1), v, dtype),
-    )
-  out = _heads_first(out).astype(q.dtype)
-  return (out, weights) if return_weights else out
+  return logits, v
 
 
 def _shares(weights: jax.Array, v: jax.Array, dtype: str) -> jax.Array:

@@ -9,6 +9,7 @@ from tpr_jax.models.layers import adapter
 from tpr_jax.models.layers.dense import Dense
 from tpr_jax.models.watch import Watch
 from tpr_jax.ops import attention as attention_ops
+from tpr_jax.ops import masks
 
 
 def _check_heads(width: int, heads: int) -> None:
@@ -84,17 +85,18 @@ class SelfAttention(nn.Module):
   def __call__(
     self,
     x: jax.Array,
-    mask: jax.Array | None = None,
+    mask: masks.Mask = None,
     watch: Watch | None = None,
     only: jax.Array | None = None,
   ) -> jax.Array:
     """[B, L, D] -> [B, L, D], or what the watch lets through of it; mask as in
-    `ops.attention.attend`. With `only`, int [B], of these positions: [B, 1, D]."""
+    ops/masks.py. With `only`, int [B], of these positions: [B, 1, D]."""
     width = x.shape[-1]
     _check_heads(width, self.heads)
     q, k, v = Heads(3, width, self.heads, self.dtype, self.std, name="qkv")(x)
     if only is not None:
       q = at(q, only)
+      mask = masks.array(mask)
       if mask is not None and mask.shape[2] > 1:  # [1 or B, 1, L, L]
         mask = jnp.broadcast_to(mask, (x.shape[0], *mask.shape[1:]))
         mask = at(mask.swapaxes(1, 2), only).swapaxes(1, 2)
@@ -116,9 +118,9 @@ class CrossAttention(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: jax.Array, tokens: jax.Array, mask: jax.Array | None = None
+    self, x: jax.Array, tokens: jax.Array, mask: masks.Mask = None
   ) -> jax.Array:
-    """[B, K, D], [B, L, E] -> [B, K, D]; mask as in `ops.attention.attend`."""
+    """[B, K, D], [B, L, E] -> [B, K, D]; mask as in ops/masks.py."""
     width = x.shape[-1]
     _check_heads(width, self.heads)
     (q,) = Heads(1, width, self.heads, self.dtype, name="q")(x)

@@ -12,10 +12,12 @@ import jax
 
 from tpr_jax.models.layers.attention import SelfAttention, at
 from tpr_jax.models.layers.drop_path import drop_path
+from tpr_jax.models.layers.layout import row_major
 from tpr_jax.models.layers.mlp import Mlp
 from tpr_jax.models.layers.norm import LayerNorm
 from tpr_jax.models.layers.recompute import recomputed
 from tpr_jax.models.watch import Watch
+from tpr_jax.ops import masks
 
 
 def residual_std(width: int, layers: int) -> float:
@@ -38,22 +40,22 @@ class Block(nn.Module):
   def __call__(
     self,
     x: jax.Array,
-    mask: jax.Array | None,
+    mask: masks.Mask,
     train: bool,
     watch: Watch | None = None,
     only: jax.Array | None = None,
   ) -> jax.Array:
-    """[B, L, D] -> [B, L, D]; mask as in `ops.attention.attend`.
+    """[B, L, D] -> [B, L, D]; mask as in ops/masks.py.
 
     With `only`, int [B]: of these positions alone, [B, 1, D]."""
     kwargs = dict(out_std=self.out_std, dtype=self.dtype)
     y = LayerNorm(self.epsilon, self.dtype, name="ln_1")(x)
     y = SelfAttention(self.heads, name="attn", **kwargs)(y, mask, watch, only)
     x = x if watch is None else watch.kept(x)
-    x = (x if only is None else at(x, only)) + self._keep(y, train)
+    x = row_major((x if only is None else at(x, only)) + self._keep(y, train))
     y = LayerNorm(self.epsilon, self.dtype, name="ln_2")(x)
     y = Mlp(activation=self.activation, name="mlp", **kwargs)(y)
-    x = x + self._keep(y, train)
+    x = row_major(x + self._keep(y, train))
     return x if watch is None else watch.state(x)
 
   def _keep(self, y: jax.Array, train: bool) -> jax.Array:
@@ -79,7 +81,7 @@ class Blocks(nn.Module):
   def __call__(
     self,
     x: jax.Array,
-    mask: jax.Array | None = None,
+    mask: masks.Mask = None,
     train: bool = False,
     watch: Watch | None = None,
     only: jax.Array | None = None,

@@ -67,6 +67,15 @@ def _forward(epsilon, x, scale, bias):
 
 def _backward(epsilon, kept, cotangent):
   x, scale = kept
+  return jax.lax.platform_dependent(
+    *(x, scale, cotangent),
+    cuda=functools.partial(_backward_on_gpu, epsilon),
+    rocm=functools.partial(_backward_on_gpu, epsilon),
+    default=functools.partial(_backward_of_rows, epsilon),
+  )
+
+
+def _backward_of_rows(epsilon, x, scale, cotangent):
   rows, inverse = _rows(epsilon, later(x.astype(jnp.float32), cotangent))
   of_scale = cotangent * rows
   mean, along = _mean(cotangent, scale), _mean(of_scale, scale)
@@ -74,6 +83,26 @@ def _backward(epsilon, kept, cotangent):
   examples = tuple(range(x.ndim - 1))
   dscale, dbias = jnp.sum(of_scale, axis=examples), jnp.sum(cotangent, axis=examples)
   return dx.astype(x.dtype), dscale, dbias
+
+
+def _backward_on_gpu(epsilon, x, scale, cotangent):
+  """The same in two kernels: XLA's compiler makes one of means that follow each other
+  (rows have none, so that `along` may be that of what the first one left), and another
+  of both sums over the rows of a matrix."""
+  shape = x.shape
+  x, cotangent = (y.reshape(-1, shape[-1]) for y in (x, cotangent))
+  rows, inverse = _rows(epsilon, x.astype(jnp.float32))
+  dx = cotangent * scale
+  dx = dx - jnp.mean(dx, axis=-1, keepdims=True)
+  dx = inverse * (dx - rows * jnp.mean(dx * rows, axis=-1, keepdims=True))
+  none = jnp.zeros((), jnp.float32)
+  dscale, dbias = jax.lax.reduce(
+    (cotangent * rows, cotangent),
+    (none, none),
+    lambda some, more: (some[0] + more[0], some[1] + more[1]),
+    (0,),
+  )
+  return dx.astype(x.dtype).reshape(shape), dscale, dbias
 
 
 normalised.defvjp(_forward, _backward)

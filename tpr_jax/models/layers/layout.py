@@ -1,0 +1,18 @@
+"""The order in which a GPU's memory holds an array."""
+
+import jax
+from jax.experimental import layout
+
+
+def row_major(x: jax.Array) -> jax.Array:
+  """x, whose last axis changes fastest in the memory of a GPU, as its gradient's does.
+
+  XLA's compiler there gives the input of a sum over the batch an order in which the
+  batch changes fastest, and with it all that is added up to a residual stream: every
+  LayerNorm and product would turn it round again."""
+
+  def on_gpu(x):
+    order = layout.Layout(major_to_minor=tuple(range(x.ndim)))
+    return layout.with_layout_constraint(x, order)
+
+  return jax.lax.platform_dependent(x, cuda=on_gpu, rocm=on_gpu, default=lambda x: x)

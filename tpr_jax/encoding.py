@@ -23,7 +23,7 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from tpr_jax.core import processes, sharding
+from tpr_jax.core import compiling, processes, sharding
 from tpr_jax.core.types import Outputs, Params
 from tpr_jax.data import captions as captions_of
 from tpr_jax.data import eval_batches
@@ -142,7 +142,12 @@ class Encoder:
         # processes hold a batch is the mesh's affair.
         return dict(features=found, number=batch["number"]), kept
 
-      return jax.jit(run, static_argnums=2, out_shardings=whole)
+      return jax.jit(
+        run,
+        static_argnums=2,
+        out_shardings=whole,
+        compiler_options=compiling.options(mesh),
+      )
 
     self._image, self._text = tower("image"), tower("text")
 

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from tpr_jax.core import processes, sharding
+from tpr_jax.core import compiling, processes, sharding
 from tpr_jax.core.types import Params
 from tpr_jax.data import regions
 from tpr_jax.data.examples import load_picture
@@ -162,7 +162,8 @@ class Looker:
     def run(params, image, text):
       return cross_maps.maps(model, params, image, text, by)
 
-    self._run = jax.jit(run, out_shardings=sharding.replicated(mesh))
+    whole, told = sharding.replicated(mesh), compiling.options(mesh)
+    self._run = jax.jit(run, out_shardings=whole, compiler_options=told)
 
   def __call__(
     self, params: Params, dataset: Dataset, pairs: Pairs, *, pipe: Pipe, batch: int

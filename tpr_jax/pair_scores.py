@@ -22,7 +22,7 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from tpr_jax.core import sharding
+from tpr_jax.core import compiling, sharding
 from tpr_jax.core.times import duration
 from tpr_jax.core.types import Params
 from tpr_jax.second_stage import Rows, SecondStage
@@ -149,7 +149,7 @@ def _compiled_ready(
   def ready(params, image):
     return model.apply({"params": params}, image, method=stage.ready)
 
-  return jax.jit(ready, out_shardings=sharding.replicated(mesh))
+  return _jit(ready, mesh)
 
 
 @functools.lru_cache(maxsize=8)
@@ -166,7 +166,12 @@ def _compiled(
     pair = jax.tree.map(spread, (of_image, of_text))
     return model.apply({"params": params}, *pair, method=stage.pairs)
 
-  return jax.jit(run, out_shardings=sharding.replicated(mesh))
+  return _jit(run, mesh)
+
+
+def _jit(fn: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+  whole = sharding.replicated(mesh)
+  return jax.jit(fn, out_shardings=whole, compiler_options=compiling.options(mesh))
 
 
 def _all(

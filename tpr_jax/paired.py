@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from tpr_jax.core import compiling
 from tpr_jax.pretrained import Pretrained
 from tpr_jax.second_stage import STAGES
 
@@ -32,7 +33,7 @@ class Paired(Pretrained):
     self.by, self._stage = by, STAGES[by]
     super().__init__(*args, heads=self._stage.heads, **options)
     self._keeping = {side: self._with_kept(side) for side in ("image", "text")}
-    self._pairs = jax.jit(self._scored)
+    self._pairs = jax.jit(self._scored, compiler_options=compiling.options())
 
   def keep_images(self, images: Sequence[Any]) -> tuple[np.ndarray, list[Kept]]:
     """n pictures, as `encode_images` takes -> (unit rows float32 [n, D], n Kept).
@@ -88,7 +89,7 @@ class Paired(Pretrained):
       out = getattr(model, method)(batch)
       return out[side], getattr(self._stage, side)(model, out)
 
-    return jax.jit(self._precisely(both))
+    return jax.jit(self._precisely(both), compiler_options=compiling.options())
 
   def _scored(self, params: Any, images: Any, text: Any) -> jax.Array:
     (count,) = {len(array) for array in images.values()}

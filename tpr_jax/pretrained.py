@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from tpr_jax.core import compiling
 from tpr_jax.data import images as pictures
 from tpr_jax.data import tokenizer as tokenizers
 from tpr_jax.data import transforms
@@ -88,7 +89,8 @@ class Pretrained:
 
   def _tower(self, method: str) -> Any:
     """tower(params, batch) -> unit rows."""
-    return jax.jit(self._precisely(lambda model, batch: getattr(model, method)(batch)))
+    run = self._precisely(lambda model, batch: getattr(model, method)(batch))
+    return jax.jit(run, compiler_options=compiling.options())
 
   def _precisely(self, method: Callable[..., Any]) -> Callable[..., Any]:
     """(params, ...) -> method(model, ...); float32 is full float32 on any device."""

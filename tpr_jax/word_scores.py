@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from tpr_jax import dual_masking, word_files
-from tpr_jax.core import sharding
+from tpr_jax.core import compiling, sharding
 from tpr_jax.core.types import Params
 from tpr_jax.data import captions as captions_of
 from tpr_jax.data import word_truth
@@ -141,7 +141,8 @@ class Scorer:
       keys = jax.random.split(key, len(text))
       return [made.scores(params, seen, text, keys) for made in each]
 
-    self._run = jax.jit(run, out_shardings=sharding.replicated(mesh))
+    whole, told = sharding.replicated(mesh), compiling.options(mesh)
+    self._run = jax.jit(run, out_shardings=whole, compiler_options=told)
 
   def scores(self, params: Params, seed: int = 0) -> dict[str, np.ndarray]:
     """kind -> float32 [n, L], the tokens of every caption."""

@@ -1,16 +1,31 @@
 """What XLA is told about a program of ours, by the kind of device that it is for."""
 
+import jax
 from jax.sharding import Mesh
 
+GPUS = (
+  "gpu",
+  "cuda",
+  "rocm",
+)  # as JAX, and as descriptions of absent devices name them
 
-def options(mesh: Mesh) -> dict[str, bool]:
-  """`compiler_options` of `jax.jit`, for programs that run on this mesh.
+
+def options(mesh: Mesh | None = None) -> dict[str, bool]:
+  """`compiler_options` of `jax.jit`, for programs of towers that run on this mesh.
+
+  Without one, on JAX's first device.
 
   On GPUs a number that is rounded to bfloat16 stays rounded. XLA would leave the
   rounding out wherever float32 follows, write float32 in place of bfloat16, and round
-  in each kernel that reads it: a step of CFAM B/16, 64 pictures, 35.5 ms, without that
-  34.7 (one H200, `python -m tests.benchmarks --only=gpu`).
+  in each kernel that reads it (README, "How fast it is").
+
+  Their matrix products are cuBLAS's. Triton's can do more in one kernel, but our layers
+  leave little to do, and the kernels are slower: 590 TFLOP/s beside 740, on an H200, of
+  products of 12,352 x 768 x 3,072. They are also chosen by timing dozens of each,
+  minutes at each new program; or not at all where runs shall repeat, and then XLA takes
+  the first that it can compile.
   """
-  if mesh.devices.flat[0].platform in ("gpu", "cuda", "rocm"):
-    return {"xla_allow_excess_precision": False}
+  device = jax.devices()[0] if mesh is None else mesh.devices.flat[0]
+  if device.platform in GPUS:
+    return {"xla_allow_excess_precision": False, "xla_gpu_enable_triton_gemm": False}
   return {}

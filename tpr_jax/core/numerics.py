@@ -101,23 +101,30 @@ def rounded(spec: str, a: jax.Array, b: jax.Array, dtype: str) -> jax.Array:
   )
 
 
-def rows_times(x: jax.Array, kernel: jax.Array, dtype: str) -> jax.Array:
+def rows_times(
+  x: jax.Array, kernel: jax.Array, dtype: str, narrow: bool = False
+) -> jax.Array:
   """[..., in] x [in, out] -> float32 [..., out], computed as `contract` does.
+
+  With `narrow` the result is in `dtype`, as that of `rounded`.
 
   On a CPU as one matrix of all rows: over two axes of rows XLA's products are far
   slower there. TPUs keep the axes: they would have to move all numbers where one of
   193 tokens, which tiles of 8 rows do not divide, goes together with another.
   """
   if x.ndim < 3:
-    return contract("ni,io->no" if x.ndim == 2 else "i,io->o", x, kernel, dtype)
-  return _rows_times(dtype, x, kernel)
+    y = contract("ni,io->no" if x.ndim == 2 else "i,io->o", x, kernel, dtype)
+    return y.astype(dtype) if narrow else y
+  return _rows_times(dtype, narrow, x, kernel)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _rows_times(dtype: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _rows_times(dtype: str, narrow: bool, x: jax.Array, kernel: jax.Array) -> jax.Array:
+  product = rounded if narrow else contract
+
   def on(x, kernel):
     rows = _letters(x)
-    return contract(f"{rows}i,io->{rows}o", x, kernel, dtype)
+    return product(f"{rows}i,io->{rows}o", x, kernel, dtype)
 
   def on_cpu(x, kernel):
     return on(_flat(x), kernel).reshape(*x.shape[:-1], -1)
@@ -125,14 +132,15 @@ def _rows_times(dtype: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
   return lax.platform_dependent(x, kernel, cpu=on_cpu, default=on)
 
 
-def _rows_times_forward(dtype, x, kernel):
+def _rows_times_forward(dtype, narrow, x, kernel):
   # An empty tuple has no leaves, as None has: what is asked for is known in tracing.
   asked = tuple(() if side.perturbed else None for side in (x, kernel))
   x, kernel = x.value, kernel.value
-  return _rows_times(dtype, x, kernel), (x, kernel, asked)
+  return _rows_times(dtype, narrow, x, kernel), (x, kernel, asked)
 
 
-def _rows_times_backward(dtype, kept, cotangent):
+def _rows_times_backward(dtype, narrow, kept, cotangent):
+  del narrow  # a cotangent is rounded anyway
   x, kernel, asked = kept
   if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
     return None, None

@@ -31,12 +31,13 @@ class DecoderLayer(nn.Module):
     """[B, K, W], [B, L, W] -> [B, K, W]."""
     kwargs = dict(out_std=self.out_std, dtype=self.dtype)
     y = LayerNorm(dtype=self.dtype, name="ln_self")(x)
-    x = x + SelfAttention(self.heads, name="self_attn", **kwargs)(y)
+    x = (x + SelfAttention(self.heads, name="self_attn", **kwargs)(y)).astype(x.dtype)
     y = LayerNorm(dtype=self.dtype, name="ln_cross")(x)
     keys = LayerNorm(dtype=self.dtype, name="ln_tokens")(tokens)
-    x = x + CrossAttention(self.heads, name="cross_attn", **kwargs)(y, keys, mask)
+    y = CrossAttention(self.heads, name="cross_attn", **kwargs)(y, keys, mask)
+    x = (x + y).astype(x.dtype)
     y = LayerNorm(dtype=self.dtype, name="ln_mlp")(x)
-    return x + Mlp(name="mlp", **kwargs)(y)
+    return (x + Mlp(name="mlp", **kwargs)(y)).astype(x.dtype)
 
 
 class GranularityDecoder(nn.Module):

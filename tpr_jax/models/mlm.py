@@ -49,9 +49,8 @@ class MaskedLanguage(nn.Module):
     queries = LayerNorm(dtype=self.dtype, name="ln_text")(text_tokens)
     keys = LayerNorm(dtype=self.dtype, name="ln_image")(image_tokens)
     std = residual_std(text_tokens.shape[-1], self.layers)
-    x = CrossAttention(self.heads, out_std=std, dtype=self.dtype, name="cross_attn")(
-      queries, keys
-    )
+    kwargs = dict(out_std=std, dtype=self.dtype, narrow=True)
+    x = CrossAttention(self.heads, name="cross_attn", **kwargs)(queries, keys)
     x = Blocks(self.layers, self.heads, dtype=self.dtype, name="blocks")(x)
     x = LayerNorm(dtype=self.dtype, name="ln_post")(x)
     return WordHead(self.vocab_size, self.layers, self.dtype, name="head")(x)

@@ -116,14 +116,15 @@ class Block(nn.Module):
     y = window_ops.partition(y, self.window)
     kwargs = dict(out_std=_STD, dtype=self.dtype)
     bias = self._bias(x.shape[0], grid)
-    y = SelfAttention(self.heads, std=_STD, name="attn", **kwargs)(y, bias)
+    attention = SelfAttention(self.heads, std=_STD, narrow=True, name="attn", **kwargs)
+    y = attention(y, bias)
     y = window_ops.merge(y, self.window, grid)
     if self.shift:
       y = jnp.roll(y, (self.shift, self.shift), axis=(1, 2))
     x = x + keep(nn.Dropout(self.dropout)(y, deterministic=not train))
     y = LayerNorm(self.epsilon, self.dtype, name="ln_2")(x)
     kwargs |= dict(activation="gelu", hidden_std=_STD, dropout=self.dropout)
-    return x + keep(Mlp(name="mlp", **kwargs)(y, train))
+    return (x + keep(Mlp(name="mlp", **kwargs)(y, train))).astype(x.dtype)
 
   def _bias(self, batch: int, grid: tuple[int, int]) -> jax.Array:
     shape = ((2 * self.window - 1) ** 2, self.heads)

@@ -2,7 +2,8 @@
 
 Beside it PyTorch with autocast, eager and under torch.compile. FLOPs are those of the
 matrix products of our traced step (tpr_jax/flops.py), and the rate that they are
-compared with is measured on the same card: the best of a large bfloat16 product.
+compared with is measured on the same card: the best of a large bfloat16 product. A run
+is also told to repeat its bytes (core/deterministic.py); what that costs is a row, too.
 """
 
 import gc
@@ -14,6 +15,7 @@ import numpy as np
 from tests.benchmarks import steps, suite
 from tests.benchmarks.rows import sides
 from tpr_jax import flops
+from tpr_jax.core import compiling
 from tpr_jax.profiling import rate as matrix_rate
 
 BATCHES = (64, 256)
@@ -22,7 +24,7 @@ BUSY = 50.0  # % of the matrix rate
 
 
 def rows(options: suite.Options) -> Iterator[suite.Row]:
-  """gpu/BATCH/eager, gpu/BATCH/compile and gpu/BATCH/flops for each batch."""
+  """gpu/BATCH/eager, /compile, /flops and /memory for each batch; /repeats."""
   torch = suite.torch_or_none()
   if jax.default_backend() != "gpu":
     raise suite.NotMeasured("JAX finds no GPU")
@@ -46,8 +48,15 @@ def _of(batch: int, rate: float, options: suite.Options) -> Iterator[suite.Row]:
   work = step_flops(runner)
   full = {k: np.asarray(v) for k, v in runner.batch.items()}
   acts = {"ours": runner.run}
+  if batch == BATCHES[0]:
+    told = compiling.options(runner.mesh) | {"xla_gpu_deterministic_ops": True}
+    lowered = runner.built.step.lower(runner.state, runner.batch, runner.key)
+    exact = lowered.compile(compiler_options=told)
+    acts["repeats"] = lambda count: runner.run(count, exact)
+  peaks = {}
   for name in GOALS:
     compiled = name == "compile"
+    before = torch.cuda.memory_allocated()
     other = sides.theirs(
       runner, options.size, device="cuda", autocast=True, compiled=compiled
     )
@@ -57,8 +66,12 @@ def _of(batch: int, rate: float, options: suite.Options) -> Iterator[suite.Row]:
       other.run(given, count)
       torch.cuda.synchronize()
 
+    act(1)  # the first of them compiles, and makes Adam's moments
+    torch.cuda.reset_peak_memory_stats()
+    act(1)
+    peaks[name] = torch.cuda.max_memory_allocated() - before
     acts[name] = act
-  found = sides.timed(acts, options, warm=3)  # the first of them compiles
+  found = sides.timed(acts, options, warm=3)
   ours = found["ours"][:, 0]
   about = f"CFAM {options.size}, batch {batch}, bfloat16"
   raw = {name: seconds.tolist() for name, seconds in found.items()}
@@ -70,6 +83,24 @@ def _of(batch: int, rate: float, options: suite.Options) -> Iterator[suite.Row]:
       sides.ms(found[name][:, 0]),
       (found[name][:, 0] / ours).tolist(),
       goal=goal,
+      raw=raw,
+    )
+  held = runner.state_bytes + runner.temporary
+  yield suite.Row(
+    f"gpu/{batch}/memory",
+    f"parameters, Adam's moments and what lives in a step, {about}, compiled",
+    f"{held / 2**30:.2f} GiB",
+    f"{peaks['compile'] / 2**30:.2f} GiB",
+    (peaks["compile"] / held,),
+    goal=1.0,
+    raw=dict(ours=held, **peaks),
+  )
+  if "repeats" in found:
+    yield suite.Row(
+      f"gpu/{batch}/repeats",
+      f"our step, {about}, by the time where its bytes repeat (train.deterministic)",
+      sides.ms(found["repeats"][:, 0]),
+      values=(ours / found["repeats"][:, 0]).tolist(),
       raw=raw,
     )
   yield suite.Row(

@@ -105,6 +105,7 @@ def product(
   kernel: jax.Array,
   dtype: str,
   arrange: Callable[[jax.Array], jax.Array] = _same,
+  narrow: bool = False,
 ) -> jax.Array:
   """x W of a layer, its kernel adapted where a rule in use says so.
 
@@ -112,17 +113,19 @@ def product(
     x: [..., in].
     kernel: the layer's parameter [in, out].
     arrange: [n, out] -> the same with columns in another order, that of the result.
+    narrow: as in `numerics.rows_times`.
 
   Returns:
-    float32 [..., out].
+    [..., out], float32 or, with `narrow`, in `dtype`.
 
   Raises:
     ValueError: a rank above the layer's smaller size.
   """
   spec = tree.first_match(_RULES.get(), "/".join(layer.path))
   if spec is not None:
-    return Adapter(spec, dtype, name=NAME)(x, kernel, arrange)
-  return numerics.rows_times(x, arrange(kernel), dtype)
+    y = Adapter(spec, dtype, name=NAME)(x, kernel, arrange)
+    return y.astype(dtype) if narrow else y
+  return numerics.rows_times(x, arrange(kernel), dtype, narrow)
 
 
 class Adapter(nn.Module):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from tpr_jax.core import sharding
 from tpr_jax.models.layers import adapter
-from tpr_jax.models.layers.dense import Dense
+from tpr_jax.models.layers.dense import Dense, total
 from tpr_jax.models.watch import Watch
 from tpr_jax.ops import attention as attention_ops
 from tpr_jax.ops import masks
@@ -74,12 +74,16 @@ class Heads(nn.Module):
 
 
 class SelfAttention(nn.Module):
-  """Self-attention; `qkv` holds q, k, v side by side, as CLIP's `in_proj` does."""
+  """Self-attention; `qkv` holds q, k, v side by side, as CLIP's `in_proj` does.
+
+  The result is to be added to something, and float32, as `dense.total` has it; with
+  `narrow` it is in `dtype`."""
 
   heads: int
   out_std: float | None = None
   dtype: str = "float32"
   std: float | None = None  # of `qkv`, as in `Dense`
+  narrow: bool = False
 
   @nn.compact
   def __call__(
@@ -106,15 +110,19 @@ class SelfAttention(nn.Module):
     else:
       y, weights = attention_ops.attend(q, k, v, mask, return_weights=True)
       y = watch.attention(q, k, v, weights, y.reshape(x.shape))
-    return Dense(width, std=self.out_std, dtype=self.dtype, name="out")(y)
+    out = Dense(width, std=self.out_std, dtype=self.dtype, name="out")
+    return out(y) if self.narrow else total(*out(y, apart=True))
 
 
 class CrossAttention(nn.Module):
-  """Queries `x` attend to `tokens`; `kv` holds k and v side by side."""
+  """Queries `x` attend to `tokens`; `kv` holds k and v side by side.
+
+  The result is as that of `SelfAttention`."""
 
   heads: int
   out_std: float | None = None
   dtype: str = "float32"
+  narrow: bool = False
 
   @nn.compact
   def __call__(
@@ -126,4 +134,5 @@ class CrossAttention(nn.Module):
     (q,) = Heads(1, width, self.heads, self.dtype, name="q")(x)
     k, v = Heads(2, width, self.heads, self.dtype, name="kv")(tokens)
     y = attention_ops.attend(q, k, v, mask).reshape(x.shape)
-    return Dense(width, std=self.out_std, dtype=self.dtype, name="out")(y)
+    out = Dense(width, std=self.out_std, dtype=self.dtype, name="out")
+    return out(y) if self.narrow else total(*out(y, apart=True))

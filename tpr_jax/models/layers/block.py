@@ -52,10 +52,11 @@ class Block(nn.Module):
     y = LayerNorm(self.epsilon, self.dtype, name="ln_1")(x)
     y = SelfAttention(self.heads, name="attn", **kwargs)(y, mask, watch, only)
     x = x if watch is None else watch.kept(x)
-    x = row_major((x if only is None else at(x, only)) + self._keep(y, train))
+    x = x if only is None else at(x, only)
+    x = row_major((x + self._keep(y, train)).astype(x.dtype))
     y = LayerNorm(self.epsilon, self.dtype, name="ln_2")(x)
     y = Mlp(activation=self.activation, name="mlp", **kwargs)(y)
-    x = row_major(x + self._keep(y, train))
+    x = row_major((x + self._keep(y, train)).astype(x.dtype))
     return x if watch is None else watch.state(x)
 
   def _keep(self, y: jax.Array, train: bool) -> jax.Array:

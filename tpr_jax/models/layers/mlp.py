@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tpr_jax.models.layers.dense import Dense
+from tpr_jax.models.layers.dense import Dense, total
 from tpr_jax.models.layers.recompute import recomputed
 
 
@@ -17,7 +17,9 @@ def quick_gelu(x: jax.Array) -> jax.Array:
   The way back computes the sigmoid anew: kept, it would be a third array of the hidden
   width. By another formula, or XLA would find the two alike and keep it all the same.
   """
-  return x * jax.nn.sigmoid(1.702 * x)
+  x = jnp.asarray(x)
+  wide = x.astype(jnp.float32)
+  return (wide * jax.nn.sigmoid(1.702 * wide)).astype(x.dtype)
 
 
 def _quick_gelu_forward(x):
@@ -38,7 +40,8 @@ quick_gelu.defvjp(_quick_gelu_forward, _quick_gelu_backward)
 
 def exact_gelu(x: jax.Array) -> jax.Array:
   """x Phi(x) with the error function, as OpenCLIP's own models use it."""
-  return jax.nn.gelu(x, approximate=False)
+  x = jnp.asarray(x)
+  return jax.nn.gelu(x.astype(jnp.float32), approximate=False).astype(x.dtype)
 
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -51,7 +54,8 @@ class Mlp(nn.Module):
   """Dense(ratio x width), activation, Dense(width).
 
   In training each of the two is followed by dropout, if any; rng "dropout". Without it
-  what the activation makes is computed again on the way back."""
+  what the activation makes is computed again on the way back. The result is float32
+  and as `dense.total` has it: it is added to something."""
 
   ratio: int = 4
   activation: str = "quick_gelu"
@@ -62,13 +66,22 @@ class Mlp(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-    """[..., D] -> [..., D]."""
+    """[..., D] -> float32 [..., D]."""
     width = x.shape[-1]
     activate = ACTIVATIONS[self.activation]
     std = (2 * width) ** -0.5 if self.hidden_std is None else self.hidden_std
-    x = Dense(self.ratio * width, std=std, dtype=self.dtype, name="fc")(x)
+    fc = Dense(self.ratio * width, std=std, dtype=self.dtype, name="fc")
     proj = Dense(width, std=self.out_std, dtype=self.dtype, name="proj")
+
+    def hidden(product: jax.Array, bias: jax.Array) -> jax.Array:
+      return activate(total(product, bias)).astype(self.dtype)
+
     if self.dropout and train:
-      x = nn.Dropout(self.dropout, deterministic=False)(activate(x))
-      return nn.Dropout(self.dropout, deterministic=False)(proj(x))
-    return recomputed(lambda proj, x: proj(activate(x)), always=False)(proj, x)
+      x = nn.Dropout(self.dropout, deterministic=False)(hidden(*fc(x, apart=True)))
+      x = total(*proj(x, apart=True))
+      return nn.Dropout(self.dropout, deterministic=False)(x)
+
+    def rest(proj: Dense, product: jax.Array, bias: jax.Array) -> jax.Array:
+      return total(*proj(hidden(product, bias), apart=True))
+
+    return recomputed(rest, always=False)(proj, *fc(x, apart=True))

@@ -3,11 +3,8 @@
 import jax
 from jax.sharding import Mesh
 
-GPUS = (
-  "gpu",
-  "cuda",
-  "rocm",
-)  # as JAX, and as descriptions of absent devices name them
+# As JAX names them, and its descriptions of absent ones.
+GPUS = ("gpu", "cuda", "rocm")
 
 
 def options(mesh: Mesh | None = None) -> dict[str, bool]:
@@ -17,11 +14,11 @@ def options(mesh: Mesh | None = None) -> dict[str, bool]:
 
   On GPUs a number that is rounded to bfloat16 stays rounded. XLA would leave the
   rounding out wherever float32 follows, write float32 in place of bfloat16, and round
-  in each kernel that reads it (README, "How fast it is").
+  in each kernel that reads it (README, "On a GPU").
 
   Their matrix products are cuBLAS's. Triton's can do more in one kernel, but our layers
-  leave little to do, and the kernels are slower: 590 TFLOP/s beside 740, on an H200, of
-  products of 12,352 x 768 x 3,072. They are also chosen by timing dozens of each,
+  leave little to do, and the kernels are slower: 590 to 610 TFLOP/s beside 740, on an
+  H200, of products of 12,352 x 768 x 3,072. They are also chosen by timing dozens of each,
   minutes at each new program; or not at all where runs shall repeat, and then XLA takes
   the first that it can compile.
   """

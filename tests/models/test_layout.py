@@ -23,3 +23,9 @@ def test_gpus_are_asked_for_the_value_and_its_gradient(platform, times):
   traced = jax.jit(jax.value_and_grad(value)).trace(jnp.zeros((2, 3, 4)))
   text = traced.lower(lowering_platforms=(platform,)).as_text()
   assert text.count("@LayoutConstraint(") == times
+
+
+def test_without_a_gradient_nothing_is_asked():
+  """A program that is exported may hold no such request."""
+  traced = jax.jit(value).trace(jnp.zeros((2, 3, 4)))
+  assert "LayoutConstraint" not in traced.lower(lowering_platforms=("cuda",)).as_text()

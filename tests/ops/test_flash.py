@@ -31,5 +31,13 @@ def test_what_it_has_kernels_for(given, mask, expected):
   assert flash.fits(*arrays(**given), mask) is expected
 
 
+def test_programs_that_leave_do_without(monkeypatch):
+  monkeypatch.setattr(flash, "_found", lambda: True)
+  assert flash.available()
+  with flash.unused():
+    assert not flash.available()
+  assert flash.available()
+
+
 def test_a_cpu_has_none():
   assert not flash.available()

@@ -22,6 +22,7 @@ from tpr_jax.export import tokenizer_files
 from tpr_jax.export.huggingface import scale
 from tpr_jax.export.problems import ExportError
 from tpr_jax.models.variants import OF_WEIGHTS
+from tpr_jax.ops import flash
 from tpr_jax.pretrained import Pretrained
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -88,9 +89,10 @@ def _lowered(
   }
   (b,) = export.symbolic_shape("b")
   encode = jax.jit(lambda params, batch: tower(tree.nested(params), batch))
-  made = export.export(encode, platforms=PLATFORMS)(
-    params, jax.ShapeDtypeStruct((b, *shape), dtype)
-  )
+  with flash.unused():
+    made = export.export(encode, platforms=PLATFORMS)(
+      params, jax.ShapeDtypeStruct((b, *shape), dtype)
+    )
   return bytes(made.serialize())
 
 

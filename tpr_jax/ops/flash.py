@@ -7,7 +7,10 @@ there. Steps of CFAM B/16 in bfloat16, 64 pictures, on an H200: 46 ms without it
 with it and with what layers/layout.py and layers/norm.py do for GPUs.
 """
 
+import contextlib
+import contextvars
 import functools
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +20,26 @@ from tpr_jax.ops import masks
 _LEAST = "8.0"  # compute capability: Ampere, the first that cuDNN's kernels run on
 
 
-@functools.cache
+_UNUSED = contextvars.ContextVar("flash_unused", default=False)
+
+
+@contextlib.contextmanager
+def unused() -> Iterator[None]:
+  """What is traced here has no kernel of cuDNN: for programs that leave this machine."""
+  before = _UNUSED.set(True)
+  try:
+    yield
+  finally:
+    _UNUSED.reset(before)
+
+
 def available() -> bool:
   """Whether JAX has a GPU here that cuDNN's kernels are for."""
+  return not _UNUSED.get() and _found()
+
+
+@functools.cache
+def _found() -> bool:
   if jax.default_backend() != "gpu":
     return False
   device = jax.local_devices()[0]

@@ -25,7 +25,7 @@ _UNUSED = contextvars.ContextVar("flash_unused", default=False)
 
 @contextlib.contextmanager
 def unused() -> Iterator[None]:
-  """What is traced here has no kernel of cuDNN: for programs that leave this machine."""
+  """What is traced here has no kernel of cuDNN: for programs that are exported."""
   before = _UNUSED.set(True)
   try:
     yield

@@ -17,10 +17,9 @@ def options(mesh: Mesh | None = None) -> dict[str, bool]:
   in each kernel that reads it (README, "On a GPU").
 
   Their matrix products are cuBLAS's. Triton's can do more in one kernel, but our layers
-  leave little to do, and the kernels are slower: 590 to 610 TFLOP/s beside 740, on an
-  H200, of products of 12,352 x 768 x 3,072. They are also chosen by timing dozens of
-  each, minutes at each new program; or not at all where runs shall repeat, and then XLA
-  takes the first that it can compile.
+  leave little to do, and its kernels were the slower ones in the trace of an H200. They
+  are also chosen by timing dozens of each, minutes at each new program; or not at all
+  where runs shall repeat, and then XLA takes the first that it can compile.
   """
   device = jax.devices()[0] if mesh is None else mesh.devices.flat[0]
   if device.platform in GPUS:

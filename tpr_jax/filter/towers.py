@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tpr_jax import model_eval
+from tpr_jax.core import compiling
 from tpr_jax.data import tokenizer, transforms
 from tpr_jax.filter.settings import Scorer as Asked
 from tpr_jax.pretrained import Pretrained
@@ -43,7 +44,7 @@ class Towers:
       mapped = jax.shard_map(
         run, mesh=mesh, in_specs=(whole, rows), out_specs=rows, check_vma=False
       )
-      return jax.jit(mapped)
+      return jax.jit(mapped, compiler_options=compiling.options(mesh))
 
     self._image, self._text = tower(found.image_tower), tower(found.text_tower)
 

@@ -80,9 +80,8 @@ class VisionTower(nn.Module):
     x = jnp.concatenate([embedding, x], axis=1) + position.astype(x.dtype)
     x = LayerNorm(self.epsilon, self.dtype, name="ln_pre")(x)
     first = jnp.zeros(x.shape[0], jnp.int32)
-    # A token that nobody sees, once, instead of padding in each attention.
     count = x.shape[1]
-    spare = flash.odd(count) if flash.available() and self.dtype == "bfloat16" else 0
+    spare = flash.spare(count, self.dtype)
     x = jnp.pad(x, ((0, 0), (0, spare), (0, 0)))
     mask = masks.First(count, count + spare) if spare else None
     x = Blocks(

@@ -7,7 +7,8 @@ is also told to repeat its bytes (core/deterministic.py); what that costs is a r
 """
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -41,36 +42,42 @@ def rows(options: suite.Options) -> Iterator[suite.Row]:
     torch.cuda.empty_cache()
 
 
-def _of(batch: int, rate: float, options: suite.Options) -> Iterator[suite.Row]:
+def _repeating(runner: steps.Runner) -> Callable[[int], Any]:
+  """Our step as a run has it whose bytes repeat."""
+  told = compiling.options(runner.mesh) | {"xla_gpu_deterministic_ops": True}
+  lowered = runner.built.step.lower(runner.state, runner.batch, runner.key)
+  step = lowered.compile(compiler_options=told)
+  return lambda count: runner.run(count, step)
+
+
+def _pytorch(
+  runner: steps.Runner, size: str, compiled: bool
+) -> tuple[Callable[[int], None], int]:
+  """(PyTorch's step, the most bytes that it held)."""
   import torch
 
+  before = torch.cuda.memory_allocated()
+  other = sides.theirs(runner, size, device="cuda", autocast=True, compiled=compiled)
+  given = other.on_device({k: np.asarray(v) for k, v in runner.batch.items()})
+
+  def act(count: int) -> None:
+    other.run(given, count)
+    torch.cuda.synchronize()
+
+  act(1)  # the first of them compiles, and makes Adam's moments
+  torch.cuda.reset_peak_memory_stats()
+  act(1)
+  return act, torch.cuda.max_memory_allocated() - before
+
+
+def _of(batch: int, rate: float, options: suite.Options) -> Iterator[suite.Row]:
   runner = sides.ours(options.size, batch, dtype="bfloat16")
   work = step_flops(runner)
-  full = {k: np.asarray(v) for k, v in runner.batch.items()}
-  acts = {"ours": runner.run}
+  acts, peaks = {"ours": runner.run}, {}
   if batch == BATCHES[0]:
-    told = compiling.options(runner.mesh) | {"xla_gpu_deterministic_ops": True}
-    lowered = runner.built.step.lower(runner.state, runner.batch, runner.key)
-    exact = lowered.compile(compiler_options=told)
-    acts["repeats"] = lambda count: runner.run(count, exact)
-  peaks = {}
+    acts["repeats"] = _repeating(runner)
   for name in GOALS:
-    compiled = name == "compile"
-    before = torch.cuda.memory_allocated()
-    other = sides.theirs(
-      runner, options.size, device="cuda", autocast=True, compiled=compiled
-    )
-    given = other.on_device(full)
-
-    def act(count, other=other, given=given):
-      other.run(given, count)
-      torch.cuda.synchronize()
-
-    act(1)  # the first of them compiles, and makes Adam's moments
-    torch.cuda.reset_peak_memory_stats()
-    act(1)
-    peaks[name] = torch.cuda.max_memory_allocated() - before
-    acts[name] = act
+    acts[name], peaks[name] = _pytorch(runner, options.size, name == "compile")
   found = sides.timed(acts, options, warm=3)
   ours = found["ours"][:, 0]
   about = f"CFAM {options.size}, batch {batch}, bfloat16"

@@ -1,6 +1,7 @@
 """Files that are no pictures of people: refused at once, by name, with their kind."""
 
 import os
+import pathlib
 import resource
 import socket
 import subprocess
@@ -114,6 +115,13 @@ def test_files_over_the_limit_of_bytes(tmp_path, monkeypatch):
     images.decode(path, "film.jpg")
   assert time.monotonic() - start < 5
   assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/version").exists(), reason="no /proc")
+def test_a_file_that_does_not_tell_its_size_is_read_to_its_end():
+  path = pathlib.Path("/proc/version")
+  assert path.stat().st_size == 0
+  assert images.read_bytes(path) == path.read_bytes() != b""
 
 
 # ---- what is no file

@@ -246,6 +246,17 @@ def test_pad_crop_is_a_window_on_the_padded_picture():
   assert abs(np.corrcoef(rows, columns)[0, 1]) < 0.1
 
 
+def test_a_pad_wider_than_the_picture():
+  given = example(picture(4, 3))
+  padded = np.pad(given["image"], ((6, 6), (6, 6), (0, 0)))
+  windows = {
+    padded[i : i + 4, j : j + 3].tobytes() for i in range(13) for j in range(13)
+  }
+  found = [run("pad_crop(6)", given, seed)["image"].tobytes() for seed in range(200)]
+  assert set(found) <= windows
+  assert np.zeros((4, 3, 3), np.uint8).tobytes() in found  # moved out of sight
+
+
 def test_pad_crop_fill():
   given = example(np.zeros((6, 6, 3), np.uint8))
   outs = [run("pad_crop(6, fill=(1, 2, 3))", given, seed)["image"] for seed in range(9)]

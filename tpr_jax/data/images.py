@@ -242,8 +242,9 @@ def read_bytes(path: str | os.PathLike, name: str | None = None) -> bytes:
     kind = _KINDS.get(stat.S_IFMT(os.stat(path).st_mode))
     if kind is None:
       with open(path, "rb", opener=_open_at_once) as file:
-        kind = _KINDS.get(stat.S_IFMT(os.fstat(file.fileno()).st_mode))
-        data = b"" if kind else file.read(MAX_BYTES + 1)
+        status = os.fstat(file.fileno())
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode))
+        data = b"" if kind else _whole(file, status.st_size)
   except FileNotFoundError as error:
     raise MissingImage(f"{name}: no such file ({path})") from error
   except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
@@ -254,6 +255,15 @@ def read_bytes(path: str | os.PathLike, name: str | None = None) -> bytes:
     raise Bomb(
       f"{name}: the file has more than {MAX_BYTES:,} bytes, the limit for one picture"
     )
+  return data
+
+
+def _whole(file, size: int) -> bytes:
+  """All of a file, or MAX_BYTES + 1 of it. `size` is what the file system says: as much
+  memory is asked for, and not MAX_BYTES for every small picture."""
+  data = file.read(min(size, MAX_BYTES) + 1)
+  if len(data) > size:  # of a file that grows, or whose size nobody knows
+    data += file.read(MAX_BYTES + 1 - len(data))
   return data
 
 

@@ -31,6 +31,7 @@ from tpr_jax.data.op import (
   colour,
   interval,
   need,
+  paint,
   share,
   triple,
   whole,
@@ -135,14 +136,22 @@ class PadCrop(Op):
     image, pad = example["image"], self.pad
     height, width = image.shape[:2]
     top, left = (int(i) for i in rng.integers(0, 2 * pad + 1, size=2))
-    canvas = np.empty((height + 2 * pad, width + 2 * pad, 3), image.dtype)
-    canvas[:] = colour(self.fill, image.dtype)
-    canvas[pad : pad + height, pad : pad + width] = image
-    crop = canvas[top : top + height, left : left + width]
+    down, right = pad - top, pad - left
+    crop = np.empty_like(image, order="C")
+    paint(crop, colour(self.fill, image.dtype))
+    rows, columns = _shifted(height, down), _shifted(width, right)
+    crop[rows[0], columns[0]] = image[rows[1], columns[1]]
     moved = boxes.moved(
-      example, lambda box: boxes.shifted(box, pad - top, pad - left, height, width)
+      example, lambda box: boxes.shifted(box, down, right, height, width)
     )
-    return {**example, **moved, "image": np.ascontiguousarray(crop)}
+    return {**example, **moved, "image": crop}
+
+
+def _shifted(length: int, by: int) -> tuple[slice, slice]:
+  """(where they come to, where they were) of the rows that stay, moved by `by`."""
+  stay = max(length - abs(by), 0)
+  to, was = min(max(by, 0), length), min(max(-by, 0), length)
+  return slice(to, to + stay), slice(was, was + stay)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +192,8 @@ class Erase(Op):
       return dict(example)
     top, left, height, width = box
     image = image.copy()
-    image[top : top + height, left : left + width] = colour(self.fill, image.dtype)
+    within = image[top : top + height, left : left + width]
+    paint(within, colour(self.fill, image.dtype))
     return {**example, "image": image}
 
   def box(self, height: int, width: int, rng) -> tuple[int, int, int, int] | None:

@@ -9,6 +9,10 @@ in memory (data.cache_mb). The others decode every picture, as the first epoch d
 all do of a set that no memory holds: by threads (`uint8`), by as many processes as
 PyTorch has (`workers`, data.workers), and to normalised float32 (`float32`). Each turn
 is a process of its own: a DataLoader forks, which a process with JAX in it must not.
+
+`feed`: does a GPU wait for pictures? What takes a batch of 64 waits, as a host does for
+its device, for as long as an H200 takes for a step of CFAM B/16 (README, "On a GPU").
+The batches come from JPEGs as in `cached`, and, beside it, from a list of them.
 """
 
 import itertools
@@ -33,6 +37,7 @@ PICTURES, SIZE, LENGTH, BATCH = 200, (384, 128), 168, 32
 WARM, COUNTED = 2, 24  # batches
 PIPE = "resize(384,128)|flip(0.5)|pad_crop(10)|erase(0.5)"
 GOAL = 2.0
+FED, STEP, FED_GOAL = 64, 0.0347, 5.0  # pictures, seconds a step; %
 
 
 def write(folder: pathlib.Path) -> None:
@@ -61,7 +66,12 @@ SIDES = {  # of ours: what train_iterator is told beside the usual
 }
 
 
-def ours(side: str, folder: str, cores: int) -> Iterable[dict[str, Any]]:
+FEEDS = ("feed", "list")
+
+
+def ours(
+  side: str, folder: str, cores: int, batch: int = BATCH
+) -> Iterable[dict[str, Any]]:
   """Our batches of the files, as a run that has so many cores for them reads them."""
   dataset = build.dataset("folder", folder, "train", dict(default_split="train"))
   words = tokenizer.build("instant")
@@ -70,7 +80,7 @@ def ours(side: str, folder: str, cores: int) -> Iterable[dict[str, Any]]:
     dataset,
     words,
     length=LENGTH,
-    batch=BATCH,
+    batch=batch,
     seed=0,
     **SIDES[side],
     **readers,
@@ -117,6 +127,22 @@ def measure(side: str, folder: str, workers: int) -> np.ndarray:
   return (now() - started) / (COUNTED * BATCH)
 
 
+def fed(side: str, folder: str, workers: int) -> np.ndarray:
+  """float64 [2] as `measure`, of a device that takes its batches from us.
+
+  side: "feed", JPEG files; or "list", batches that are in memory.
+  """
+  reader = iter(ours("cached", folder, workers, FED))
+  epoch = [next(reader) for _ in range(-(-PICTURES // FED) + WARM)]
+  if side == "list":
+    reader = itertools.cycle(epoch)
+  started = now()
+  for _ in range(COUNTED):
+    next(reader)
+    time.sleep(STEP)
+  return (now() - started) / (COUNTED * FED)
+
+
 def apart(side: str, folder: str, workers: int) -> np.ndarray:
   """The same in a process of its own."""
   command = [sys.executable, "-m", __name__, side, folder, str(workers)]
@@ -127,7 +153,7 @@ def apart(side: str, folder: str, workers: int) -> np.ndarray:
 
 
 def rows(options: suite.Options) -> Iterator[suite.Row]:
-  """input/uint8, input/workers, input/float32, input/cached."""
+  """input/uint8, input/workers, input/float32, input/cached, input/feed."""
   from tests.benchmarks import steps  # and with it JAX, which the turns have not
 
   suite.torch_or_none()
@@ -136,9 +162,10 @@ def rows(options: suite.Options) -> Iterator[suite.Row]:
     write(pathlib.Path(folder))
     turns = {
       side: lambda side=side: apart(side, folder, workers)
-      for side in ("PyTorch", *SIDES)
+      for side in ("PyTorch", *SIDES, *FEEDS)
     }
     found = steps.in_turn(turns, options.rounds)
+  feeds = {side: found.pop(side) for side in FEEDS}
   rate = {
     side: f"{1 / np.median(seconds[:, 0]) / workers:,.0f} pictures/s a core"
     for side, seconds in found.items()
@@ -155,7 +182,21 @@ def rows(options: suite.Options) -> Iterator[suite.Row]:
       of_processor=ratio[:, 1].tolist(),
       raw={name: seconds.tolist() for name, seconds in found.items()},
     )
+  rate = {
+    side: f"{1 / np.median(seconds[:, 0]):,.0f}" for side, seconds in feeds.items()
+  }
+  yield suite.Row(
+    "input/feed",
+    f"time more from JPEGs than from memory, at {FED} in {1000 * STEP:.1f} ms",
+    f"{rate['feed']} pictures/s, from memory {rate['list']}",
+    values=(100 * (feeds["feed"] / feeds["list"])[:, 0] - 100).tolist(),
+    goal=FED_GOAL,
+    most=True,
+    unit="%",
+    raw={name: seconds.tolist() for name, seconds in feeds.items()},
+  )
 
 
 if __name__ == "__main__":
-  print(json.dumps(measure(sys.argv[1], sys.argv[2], int(sys.argv[3])).tolist()))
+  turn = fed if sys.argv[1] in FEEDS else measure
+  print(json.dumps(turn(sys.argv[1], sys.argv[2], int(sys.argv[3])).tolist()))

@@ -93,7 +93,9 @@ def sweep(
 
 def model(variant: str) -> ConfigDict:
   """Every size of a variant (models/variants.py) as a field; dtype "auto": bfloat16
-  compute on accelerators, float32 on CPU; parameters are float32 always.
+  compute on accelerators, float32 on CPU; parameters are float32 always. residual is
+  the dtype of what blocks add to: "float32", as PyTorch's autocast has it, or "same",
+  that of dtype, for less memory and traffic.
 
   init_from: weights of the towers: a run's folder, or published ones
   (tpr_jax/convert/files.py says which kinds of place); init_allow: regexes of leaves of

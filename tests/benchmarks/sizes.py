@@ -28,7 +28,13 @@ _TINY = dict(
 )
 
 
-def config(size: str, dtype: str = "float32", length: int = 0, remat: bool = False):
+def config(
+  size: str,
+  dtype: str = "float32",
+  length: int = 0,
+  remat: bool = False,
+  residual: str = "float32",
+):
   """configs/cfam.py:cuhk_pedes on random weights, Adam for everything.
 
   Args:
@@ -40,7 +46,7 @@ def config(size: str, dtype: str = "float32", length: int = 0, remat: bool = Fal
     c.text.length = 96
   elif size != "B/16":
     raise ValueError(f"size {size!r}: expected one of {', '.join(SIZES)}")
-  c.model.dtype, c.model.remat = dtype, remat
+  c.model.dtype, c.model.remat, c.model.residual = dtype, remat, residual
   c.optim.muon = ""
   c.text.length = length or c.text.length
   return c

@@ -50,6 +50,7 @@ class BertTower(nn.Module):
   epsilon: float = 1e-12
   remat: bool = False  # recompute each layer in the backward pass
   dtype: str = "float32"
+  stream: str = "float32"  # dtype of what the blocks add to
 
   def setup(self):
     if not 0 < self.fusion_layer <= self.layers:
@@ -67,7 +68,7 @@ class BertTower(nn.Module):
     self.token_embedding = table("token_embedding", self.vocab_size)
     self.position_embedding = table("position_embedding", self.length)
     self.segment_embedding = table("segment_embedding", 2)
-    self.ln_embedding = LayerNorm(self.epsilon, self.dtype)
+    self.ln_embedding = LayerNorm(self.epsilon, self.stream)
     self.drop = nn.Dropout(self.dropout)
     self.layer = [
       post_norm.PostNormLayer(
@@ -78,6 +79,7 @@ class BertTower(nn.Module):
         dropout=self.dropout,
         epsilon=self.epsilon,
         dtype=self.dtype,
+        stream=self.stream,
       )
       for i in range(self.layers)
     ]
@@ -118,7 +120,7 @@ class BertTower(nn.Module):
     mask = _over_keys(real_tokens(ids) if mask is None else mask)
     for layer in self.layer[: self.fusion_layer]:
       x = self._through(layer, x, mask, None, None, train=train)
-    return x
+    return x.astype(self.dtype)
 
   def fusion(
     self,
@@ -144,12 +146,13 @@ class BertTower(nn.Module):
         is not the model's.
     """
     self._check_image(image_tokens, keys)
+    states = states.astype(self.stream)
     mask, image_mask = _over_keys(text_mask), _over_keys(image_mask)
     for i, layer in enumerate(self._fusion_layers()):
       image = image_tokens if keys is None else post_norm.part(keys[:, i], self.heads)
       inputs = (states, mask, image, image_mask)
       states = self._through(layer, *inputs, train=train)
-    return states
+    return states.astype(self.dtype)
 
   def image_keys(self, image_tokens: jax.Array) -> jax.Array:
     """[B, T, D_v] -> [B, fusion layers, T, 2 D]: all that `fusion` needs of an image.

@@ -12,7 +12,7 @@ from tpr_jax.models.clip_text import TextTower
 from tpr_jax.models.clip_vision import VisionTower
 from tpr_jax.models.cross_encoder import CrossEncoder
 from tpr_jax.models.dual_encoder import DualEncoder
-from tpr_jax.models.fields import check_dtype, nearest, pair, pixels
+from tpr_jax.models.fields import check_dtypes, nearest, pair, pixels, stream
 from tpr_jax.models.granularity import GranularityDecoder
 from tpr_jax.models.identity import FusedIdentity, SharedIdentity
 from tpr_jax.models.layers.mlp import ACTIVATIONS
@@ -67,7 +67,7 @@ def settings(model_config: Mapping[str, Any]) -> dict[str, Any]:
     fields[name] = pixels(name, fields[name])
   if fields["activation"] not in ACTIVATIONS:
     raise ValueError(nearest("activation", fields["activation"], ACTIVATIONS))
-  check_dtype(fields["dtype"])
+  check_dtypes(fields)
   fields["adapters"] = adapters.rules(fields["adapters"])
   return fields
 
@@ -104,9 +104,10 @@ def build(
   f = settings(model_config)
   shared = {
     name: f[name]
-    for name in ("joint_dim", "activation", "epsilon", "drop_path", "remat", "dtype")
+    for name in ("joint_dim", "activation", "epsilon", "drop_path", "remat")
   }
-  dtype = f["dtype"]
+  dtypes = dict(dtype=f["dtype"], stream=stream(f))
+  shared |= dtypes
   return DualEncoder(
     visual=VisionTower(
       **{k: f[k] for k in ("image_size", "patch", "stride", "pixel_mean", "pixel_std")},
@@ -120,16 +121,16 @@ def build(
     ),
     granularity=GranularityDecoder(
       **{k: f[f"part_{k}"] for k in ("queries", "width", "heads", "layers")},
-      dtype=dtype,
+      **dtypes,
     )
     if "parts" in heads
     else None,
-    matcher=Matcher(f["matcher_layers"], f["matcher_heads"], dtype)
+    matcher=Matcher(f["matcher_layers"], f["matcher_heads"], **dtypes)
     if "matcher" in heads
     else None,
     identity_fused=FusedIdentity(num_classes) if "identity_fused" in heads else None,
     identity_shared=SharedIdentity(num_classes) if "identity_shared" in heads else None,
-    mlm=MaskedLanguage(vocab_size, f["mlm_layers"], f["mlm_heads"], dtype)
+    mlm=MaskedLanguage(vocab_size, f["mlm_layers"], f["mlm_heads"], **dtypes)
     if "mlm" in heads
     else None,
     initial_scale=float(f["initial_scale"]) if f["learn_scale"] else None,

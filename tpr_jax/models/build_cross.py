@@ -41,7 +41,7 @@ def settings(model_config: Mapping[str, Any]) -> dict[str, Any]:
   for name, known in _CHOICES.items():
     if fields[name] not in known:
       raise ValueError(field_checks.nearest(name, fields[name], known))
-  field_checks.check_dtype(fields["dtype"])
+  field_checks.check_dtypes(fields)
   fields["adapters"] = adapters.rules(fields["adapters"])
   fields["image_size"] = field_checks.pair("image_size", fields["image_size"])
   for name in ("pixel_mean", "pixel_std"):
@@ -80,7 +80,7 @@ def build(
   for name in sorted(heads - set(HEADS)):
     raise ValueError(field_checks.nearest("head", name, HEADS))
   f = settings(model_config)
-  common = dict(remat=f["remat"], dtype=f["dtype"])
+  common = dict(remat=f["remat"], dtype=f["dtype"], stream=field_checks.stream(f))
   image_width = f["vision_width"] * 2 ** (len(f["vision_depths"]) - 1)
   layers = f["text_layers"] if heads else f["fusion_layer"]
   return CrossEncoder(

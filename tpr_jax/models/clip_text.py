@@ -63,6 +63,7 @@ class TextTower(nn.Module):
   drop_path: float = 0.0
   remat: bool = False
   dtype: str = "float32"
+  stream: str = "float32"  # dtype of what the blocks add to
 
   @nn.compact
   def __call__(
@@ -97,7 +98,7 @@ class TextTower(nn.Module):
       (self.length, self.width),
       jnp.float32,
     )
-    x = (lookup(table, ids) + position[:length]).astype(self.dtype)
+    x = (lookup(table, ids) + position[:length]).astype(self.stream)
     mask = masks.Causal(length)
     x = Blocks(
       self.layers,

@@ -52,6 +52,7 @@ class VisionTower(nn.Module):
   drop_path: float = 0.0
   remat: bool = False
   dtype: str = "float32"
+  stream: str = "float32"  # dtype of what the blocks add to
 
   @nn.compact
   def __call__(
@@ -76,9 +77,10 @@ class VisionTower(nn.Module):
     embedding = self.param("class_embedding", normal, (self.width,), jnp.float32)
     shape = (1 + rows * columns, self.width)
     position = self.param("position_embedding", normal, shape, jnp.float32)
+    x = x.astype(self.stream)
     embedding = jnp.broadcast_to(embedding.astype(x.dtype), (x.shape[0], 1, self.width))
     x = jnp.concatenate([embedding, x], axis=1) + position.astype(x.dtype)
-    x = LayerNorm(self.epsilon, self.dtype, name="ln_pre")(x)
+    x = LayerNorm(self.epsilon, self.stream, name="ln_pre")(x)
     first = jnp.zeros(x.shape[0], jnp.int32)
     count = x.shape[1]
     spare = flash.spare(count, self.dtype)

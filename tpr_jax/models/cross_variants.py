@@ -24,6 +24,7 @@ _COMMON = dict(
   remat=False,
   adapters=(),  # rules of models/adapters.py
   dtype="float32",
+  residual="float32",  # of what blocks add to; or "same": dtype
 )
 
 # Every variant has the same keys: the fields that a config may override.

@@ -1,10 +1,11 @@
 """Checks of a model's fields that families share."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 DTYPES = ("float32", "bfloat16")
+RESIDUALS = ("float32", "same")
 
 
 def nearest(kind: str, name: Any, known: Iterable[str]) -> str:
@@ -33,7 +34,13 @@ def pixels(field: str, value: Any) -> tuple[float, float, float]:
   return found
 
 
-def check_dtype(name: Any) -> None:
-  """Raises ValueError where it is none of `DTYPES`."""
-  if name not in DTYPES:
-    raise ValueError(nearest("dtype", name, DTYPES))
+def check_dtypes(fields: Mapping[str, Any]) -> None:
+  """Raises ValueError where "dtype" or "residual" is none of those that there are."""
+  for name, known in (("dtype", DTYPES), ("residual", RESIDUALS)):
+    if fields[name] not in known:
+      raise ValueError(nearest(name, fields[name], known))
+
+
+def stream(fields: Mapping[str, Any]) -> str:
+  """The dtype of the residual streams, which blocks add to: "residual", spelt out."""
+  return fields["dtype"] if fields["residual"] == "same" else fields["residual"]

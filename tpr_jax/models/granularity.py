@@ -48,6 +48,7 @@ class GranularityDecoder(nn.Module):
   heads: int = 8
   layers: int = 2
   dtype: str = "float32"
+  stream: str = "float32"  # dtype of what the blocks add to
 
   @nn.compact
   def __call__(self, tokens: jax.Array, mask: jax.Array | None = None) -> jax.Array:
@@ -65,7 +66,7 @@ class GranularityDecoder(nn.Module):
       jnp.float32,
     )
     shape = (tokens.shape[0], self.queries, self.width)
-    x = jnp.broadcast_to(queries.astype(self.dtype), shape)
+    x = jnp.broadcast_to(queries.astype(self.stream), shape)
     keys = None if mask is None else masks.keys_only(mask)
     std = residual_std(self.width, self.layers)
     for i in range(self.layers):

@@ -20,6 +20,7 @@ class Matcher(nn.Module):
   layers: int = 2
   heads: int = 8
   dtype: str = "float32"
+  stream: str = "float32"  # dtype of what the blocks add to
 
   @nn.compact
   def __call__(self, image_parts: jax.Array, text_parts: jax.Array) -> jax.Array:
@@ -30,7 +31,7 @@ class Matcher(nn.Module):
     )
     x = jnp.concatenate([image_parts + modality[0], text_parts + modality[1]], axis=1)
     x = Blocks(self.layers, self.heads, dtype=self.dtype, name="blocks")(
-      x.astype(self.dtype)
+      x.astype(self.stream)
     )
     x = jnp.mean(x.astype(jnp.float32), axis=1)
     x = quick_gelu(Dense(width, dtype=self.dtype, name="fc")(x))

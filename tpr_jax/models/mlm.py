@@ -42,6 +42,7 @@ class MaskedLanguage(nn.Module):
   layers: int = 4
   heads: int = 8
   dtype: str = "float32"
+  stream: str = "float32"  # dtype of what the blocks add to
 
   @nn.compact
   def __call__(self, text_tokens: jax.Array, image_tokens: jax.Array) -> jax.Array:
@@ -49,8 +50,8 @@ class MaskedLanguage(nn.Module):
     queries = LayerNorm(dtype=self.dtype, name="ln_text")(text_tokens)
     keys = LayerNorm(dtype=self.dtype, name="ln_image")(image_tokens)
     std = residual_std(text_tokens.shape[-1], self.layers)
-    kwargs = dict(out_std=std, dtype=self.dtype, narrow=True)
-    x = CrossAttention(self.heads, name="cross_attn", **kwargs)(queries, keys)
+    attention = CrossAttention(self.heads, std, self.dtype, name="cross_attn")
+    x = attention(queries, keys).astype(self.stream)
     x = Blocks(self.layers, self.heads, dtype=self.dtype, name="blocks")(x)
     x = LayerNorm(dtype=self.dtype, name="ln_post")(x)
     return WordHead(self.vocab_size, self.layers, self.dtype, name="head")(x)

@@ -121,7 +121,7 @@ class Block(nn.Module):
     y = window_ops.merge(y, self.window, grid)
     if self.shift:
       y = jnp.roll(y, (self.shift, self.shift), axis=(1, 2))
-    x = x + keep(nn.Dropout(self.dropout)(y, deterministic=not train))
+    x = x + keep(nn.Dropout(self.dropout)(y, deterministic=not train)).astype(x.dtype)
     y = LayerNorm(self.epsilon, self.dtype, name="ln_2")(x)
     kwargs |= dict(activation="gelu", hidden_std=_STD, dropout=self.dropout)
     return (x + keep(Mlp(name="mlp", **kwargs)(y, train))).astype(x.dtype)
@@ -146,7 +146,7 @@ class Merge(nn.Module):
     pieces = [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
     y = LayerNorm(self.epsilon, self.dtype, name="ln")(jnp.concatenate(pieces, axis=-1))
     kwargs = dict(use_bias=False, std=_STD, dtype=self.dtype, name="reduction")
-    return Dense(2 * x.shape[-1], **kwargs)(y)
+    return Dense(2 * x.shape[-1], **kwargs)(y).astype(x.dtype)
 
 
 class Stage(nn.Module):
@@ -210,6 +210,7 @@ class SwinTower(nn.Module):
   drop_path: float = 0.0
   remat: bool = False
   dtype: str = "float32"
+  stream: str = "float32"  # dtype of what the blocks add to
 
   @nn.compact
   def __call__(self, image: jax.Array, train: bool = False) -> jax.Array:
@@ -233,7 +234,7 @@ class SwinTower(nn.Module):
     x = Patches(
       self.width, patch, patch, self.dtype, use_bias=True, name="patch_embedding"
     )(x)
-    x = LayerNorm(self.epsilon, self.dtype, name="ln_patch")(x)
+    x = LayerNorm(self.epsilon, self.stream, name="ln_patch")(x)
     x = nn.Dropout(self.dropout)(x, deterministic=not train)
     x = x.reshape(-1, *first, self.width)
     done, total = 0, sum(self.depths)

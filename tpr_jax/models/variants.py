@@ -29,6 +29,7 @@ _COMMON = dict(
   remat=False,
   adapters=(),  # rules of models/adapters.py
   dtype="float32",
+  residual="float32",  # of what blocks add to; or "same": dtype
 )
 _BASE_TEXT = dict(text_width=512, text_layers=12, text_heads=8, joint_dim=512)
 _BASE = dict(vision_width=768, vision_layers=12, vision_heads=12, **_BASE_TEXT)

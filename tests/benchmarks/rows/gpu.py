@@ -2,8 +2,10 @@
 
 Beside it PyTorch with autocast, eager and under torch.compile. FLOPs are those of the
 matrix products of our traced step (tpr_jax/flops.py), and the rate that they are
-compared with is measured on the same card: the best of a large bfloat16 product. A run
-is also told to repeat its bytes (core/deterministic.py); what that costs is a row, too.
+compared with is measured on the same card: the best of a large bfloat16 product. As
+autocast's our residual stream is float32; what a bfloat16 one would save is a row
+(`narrow`). A run is also told to repeat its bytes (core/deterministic.py); what that
+costs is a row, too.
 """
 
 import gc
@@ -25,7 +27,7 @@ BUSY = 50.0  # % of the matrix rate
 
 
 def rows(options: suite.Options) -> Iterator[suite.Row]:
-  """gpu/BATCH/eager, /compile, /flops and /memory for each batch; /repeats."""
+  """gpu/BATCH/eager, /compile, /narrow, /flops, /memory for each batch; /repeats."""
   torch = suite.torch_or_none()
   if jax.default_backend() != "gpu":
     raise suite.NotMeasured("JAX finds no GPU")
@@ -73,7 +75,8 @@ def _pytorch(
 def _of(batch: int, rate: float, options: suite.Options) -> Iterator[suite.Row]:
   runner = sides.ours(options.size, batch, dtype="bfloat16")
   work = step_flops(runner)
-  acts, peaks = {"ours": runner.run}, {}
+  narrow = sides.ours(options.size, batch, dtype="bfloat16", residual="same")
+  acts, peaks = {"ours": runner.run, "narrow": narrow.run}, {}
   if batch == BATCHES[0]:
     acts["repeats"] = _repeating(runner)
   for name in GOALS:
@@ -92,6 +95,13 @@ def _of(batch: int, rate: float, options: suite.Options) -> Iterator[suite.Row]:
       goal=goal,
       raw=raw,
     )
+  yield suite.Row(
+    f"gpu/{batch}/narrow",
+    f"our step, {about}, by the time with a bfloat16 residual stream",
+    sides.ms(found["narrow"][:, 0]),
+    values=(ours / found["narrow"][:, 0]).tolist(),
+    raw=raw,
+  )
   held = runner.state_bytes + runner.temporary
   yield suite.Row(
     f"gpu/{batch}/memory",

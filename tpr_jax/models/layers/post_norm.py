@@ -120,10 +120,11 @@ class PostNormLayer(nn.Module):
   dropout: float = 0.0
   epsilon: float = 1e-12
   dtype: str = "float32"
+  stream: str = "float32"  # dtype of what the blocks add to
 
   def setup(self):
     shared = dict(dropout=self.dropout, dtype=self.dtype)
-    norm = lambda: LayerNorm(self.epsilon, self.dtype)
+    norm = lambda: LayerNorm(self.epsilon, self.stream)
     self.attn = SelfAttention(self.width, self.heads, **shared)
     self.ln_attn = norm()
     if self.cross:

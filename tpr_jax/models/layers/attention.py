@@ -65,7 +65,7 @@ class Heads(nn.Module):
     if by_head:
       bias = bias.reshape(by_part).swapaxes(0, 1).reshape(features)
       shape = (self.heads, self.count, self.width // self.heads)
-    y = adapter.product(self, x, kernel, self.dtype, arrange) + bias
+    y = total(adapter.product(self, x, kernel, self.dtype, arrange, narrow=True), bias)
     y = y.astype(self.dtype).reshape(*x.shape[:-1], *shape)
     if not by_head:
       return _parts(y, 2, self.count)

@@ -35,7 +35,9 @@ class Dense(nn.Module):
     )
     y = adapter.product(self, x, kernel, self.dtype, narrow=apart)
     if not self.use_bias:
-      return (y, jnp.zeros(self.features)) if apart else y.astype(self.dtype)
+      if apart:
+        raise ValueError("Dense: without a bias there is nothing to keep apart")
+      return y.astype(self.dtype)
     bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
     return (y, bias) if apart else (y + bias).astype(self.dtype)
 

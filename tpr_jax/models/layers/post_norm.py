@@ -45,7 +45,9 @@ class SelfAttention(nn.Module):
   ) -> jax.Array:
     """[B, L, D] -> [B, L, D]; mask as in `ops.attention.attend`."""
     q, k, v = Heads(3, self.width, self.heads, self.dtype, STD, name="qkv")(x)
-    drop = nn.Dropout(self.dropout, deterministic=not train)
+    # None where there is nothing to drop: devices have attention without weights.
+    drop = nn.Dropout(self.dropout, deterministic=False)
+    drop = drop if train and self.dropout else None
     y = attention_ops.attend(q, k, v, mask, drop=drop).reshape(x.shape)
     return Dense(self.width, std=STD, dtype=self.dtype, name="out")(y)
 

@@ -39,6 +39,7 @@ def config(
 
   Args:
     length: of the texts; 0: the recipe's.
+    residual: dtype of the residual stream, as `model.residual`.
   """
   c = cfam.get_config("cuhk_pedes")
   if size == "tiny":

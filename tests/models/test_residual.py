@@ -51,7 +51,6 @@ TEXT = RNG.integers(4, VOCAB - 1, (4, LENGTH)).astype(np.int32)
 TEXT[:, -1] = VOCAB - 1
 TOKENS, SEEN = RNG.normal(size=(2, 4, LENGTH, 32)).astype(np.float32)
 ROWS = RNG.normal(size=(2, 4, 6, 32)).astype(np.float32)
-
 MASK = TEXT < VOCAB
 QUIET = re.compile(r"/(out|proj)/(kernel|bias)$")
 
@@ -68,11 +67,7 @@ STACKS = {  # what blocks make of numbers: (model, its method, inputs)
   "mlm": (CLIP, "words", tuple(ROWS)),
   "swin": (SWIN, "image_tokens", (IMAGE,)),
   "bert": (SWIN, "text_tokens", (TEXT,)),
-  "fusion": (
-    SWIN,
-    lambda model, *given: model.text.fusion(*given),
-    (TOKENS, MASK, SEEN),
-  ),
+  "fusion": (SWIN, _fusion, (TOKENS, MASK, SEEN)),
 }
 
 

@@ -64,9 +64,7 @@ SIDES = {  # of ours: what train_iterator is told beside the usual
   "float32": dict(pipe=f"{PIPE}|normalize"),
   "cached": dict(pipe=PIPE, cache_mb=256),
 }
-
-
-FEEDS = ("feed", "list")
+FEEDS = ("feed", "list")  # JPEG files, and batches that are in memory
 
 
 def ours(
@@ -128,10 +126,7 @@ def measure(side: str, folder: str, workers: int) -> np.ndarray:
 
 
 def fed(side: str, folder: str, workers: int) -> np.ndarray:
-  """float64 [2] as `measure`, of a device that takes its batches from us.
-
-  side: "feed", JPEG files; or "list", batches that are in memory.
-  """
+  """float64 [2] as `measure`, of a device that takes its batches from us; of FEEDS."""
   reader = iter(ours("cached", folder, workers, FED))
   epoch = [next(reader) for _ in range(-(-PICTURES // FED) + WARM)]
   if side == "list":

@@ -117,12 +117,11 @@ class SelfAttention(nn.Module):
 class CrossAttention(nn.Module):
   """Queries `x` attend to `tokens`; `kv` holds k and v side by side.
 
-  The result is as that of `SelfAttention`."""
+  The result is float32, as that of `SelfAttention`."""
 
   heads: int
   out_std: float | None = None
   dtype: str = "float32"
-  narrow: bool = False
 
   @nn.compact
   def __call__(
@@ -135,4 +134,4 @@ class CrossAttention(nn.Module):
     k, v = Heads(2, width, self.heads, self.dtype, name="kv")(tokens)
     y = attention_ops.attend(q, k, v, mask).reshape(x.shape)
     out = Dense(width, std=self.out_std, dtype=self.dtype, name="out")
-    return out(y) if self.narrow else total(*out(y, apart=True))
+    return total(*out(y, apart=True))

@@ -46,8 +46,8 @@ class SelfAttention(nn.Module):
     """[B, L, D] -> [B, L, D]; mask as in `ops.attention.attend`."""
     q, k, v = Heads(3, self.width, self.heads, self.dtype, STD, name="qkv")(x)
     # None where there is nothing to drop: devices have attention without weights.
-    drop = nn.Dropout(self.dropout, deterministic=False)
-    drop = drop if train and self.dropout else None
+    dropping = train and self.dropout
+    drop = nn.Dropout(self.dropout, deterministic=False) if dropping else None
     y = attention_ops.attend(q, k, v, mask, drop=drop).reshape(x.shape)
     return Dense(self.width, std=STD, dtype=self.dtype, name="out")(y)
 
